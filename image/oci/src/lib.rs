@@ -1,0 +1,21 @@
+//! What an image is, as plain data: names, digests, platforms, configs and manifests.
+//!
+//! Vocabulary: a [`Digest`] names bytes by their sha256; a [`Key`] names structures within rbuild. A *descriptor* says where bytes belong
+//! (media type, digest, size). A *manifest* lists the descriptors of one image: a [`config::Config`]
+//! and its layers. An *index* lists manifests, one a [`Platform`]. A [`Reference`] is what people type.
+//!
+//! This crate does no I/O, reads no clock and no environment.
+
+pub mod config;
+mod digest;
+mod key;
+pub mod media_type;
+mod platform;
+mod reference;
+
+pub use config::{Config, Healthcheck, History, ImageConfig, RootFs};
+pub use digest::{Digest, DigestError, Sha256};
+pub use key::{Key, KeyHasher};
+pub use oci_spec::image::{Descriptor, DescriptorBuilder, ImageIndex, ImageManifest, MediaType};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};

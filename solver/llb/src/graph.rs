@@ -1,0 +1,151 @@
+//! The graph: vertices, each once, and what they take from each other.
+
+use std::collections::HashMap;
+
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+
+use crate::{Key, KeyHasher, Op};
+
+/// Where a vertex is in its [`Graph`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VertexId(pub(crate) NodeIndex);
+
+impl VertexId {
+    /// A number that is unique within the graph and small.
+    pub fn index(self) -> usize {
+        self.0.index()
+    }
+}
+
+/// One output of a vertex, as another takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Input {
+    /// Whose output.
+    pub vertex: VertexId,
+    /// Which of its outputs.
+    pub output: usize,
+}
+
+/// An op with its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vertex {
+    /// What it does.
+    pub op: Op,
+    /// What it takes, numbered as the op refers to them.
+    pub inputs: Vec<Input>,
+    /// What people are told of it.
+    pub metadata: Metadata,
+    digest: Key,
+}
+
+impl Vertex {
+    /// The identity of the op on its inputs' identities.
+    pub fn digest(&self) -> &Key {
+        &self.digest
+    }
+}
+
+/// What people are told of a vertex, and how the cache treats it. Never part of an identity.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// `[build 2/5] RUN make`
+    pub name: String,
+    /// Where it was written.
+    pub source: Option<SourceRange>,
+    /// Whether it runs even if the cache knows its result (`--no-cache`). It still records what it made.
+    pub ignore_cache: bool,
+}
+
+/// Lines of a source file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceRange {
+    /// First line, from one.
+    pub first_line: usize,
+    /// Last line, included.
+    pub last_line: usize,
+}
+
+/// The vertices of a build. Acyclic, because a vertex is added after what it takes.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    vertices: StableDiGraph<Vertex, usize>,
+    by_digest: HashMap<Key, VertexId>,
+}
+
+impl Graph {
+    /// Adds a vertex, or finds the one that is equal. Equal vertices share the first one's name;
+    /// one that ignores the cache makes both ignore it.
+    ///
+    /// # Panics
+    /// If an input is of another graph.
+    pub fn add(&mut self, op: Op, inputs: Vec<Input>, metadata: Metadata) -> VertexId {
+        let digest = self.digest(&op, &inputs);
+        if let Some(&known) = self.by_digest.get(&digest) {
+            self.vertices[known.0].metadata.ignore_cache |= metadata.ignore_cache;
+            return known;
+        }
+        let sources: Vec<NodeIndex> = inputs.iter().map(|input| input.vertex.0).collect();
+        let id = VertexId(self.vertices.add_node(Vertex { op, inputs, metadata, digest }));
+        for (position, source) in sources.into_iter().enumerate() {
+            self.vertices.add_edge(source, id.0, position);
+        }
+        self.by_digest.insert(digest, id);
+        id
+    }
+
+    /// The vertex at `id`.
+    ///
+    /// # Panics
+    /// If `id` is of another graph.
+    pub fn vertex(&self, id: VertexId) -> &Vertex {
+        &self.vertices[id.0]
+    }
+
+    /// All vertices, each after what it takes.
+    pub fn vertices(&self) -> impl Iterator<Item = (VertexId, &Vertex)> {
+        self.vertices.node_indices().map(|index| (VertexId(index), &self.vertices[index]))
+    }
+
+    /// The vertices that take something from `id`.
+    pub fn consumers(&self, id: VertexId) -> impl Iterator<Item = VertexId> {
+        self.vertices.neighbors(id.0).map(VertexId)
+    }
+
+    /// How many vertices there are.
+    pub fn len(&self) -> usize {
+        self.vertices.node_count()
+    }
+
+    /// Whether there is no vertex.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn digest(&self, op: &Op, inputs: &[Input]) -> Key {
+        let mut hasher = KeyHasher::new("vertex");
+        hasher.key(&op.digest());
+        hasher.number(inputs.len() as u64);
+        for input in inputs {
+            hasher.key(self.vertex(input.vertex).digest()).number(input.output as u64);
+        }
+        hasher.finish()
+    }
+}
+
+impl Op {
+    /// The identity of the op alone, without what the spec keeps out of it (D.2): the name an image
+    /// was found by, addresses of extra hosts, proxies.
+    pub fn digest(&self) -> Key {
+        let mut keyed = self.clone();
+        match &mut keyed {
+            Self::Source(crate::op::Source::Image(image)) => image.reference.clear(),
+            Self::Exec(exec) => {
+                exec.unkeyed_env.clear();
+                exec.extra_hosts.values_mut().for_each(String::clear);
+            }
+            _ => {}
+        }
+        let bytes = serde_json::to_vec(&keyed).expect("an op holds nothing that JSON cannot");
+        KeyHasher::new("op").bytes(&bytes).finish()
+    }
+}

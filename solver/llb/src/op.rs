@@ -1,0 +1,290 @@
+//! What a vertex does. The five ops of BuildKit: source, exec, file, merge, diff.
+//!
+//! Inputs are numbered by their position in the vertex's input list; outputs by their position in
+//! what the op produces. `None` where an input is expected means scratch, the empty file system.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a vertex does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Op {
+    /// Brings something in from outside. No inputs, one output.
+    Source(Source),
+    /// Runs a process. Outputs are the mounts that keep what was written, in their order.
+    Exec(Exec),
+    /// Copies and makes files. Outputs are those actions that say so, in their order.
+    File(File),
+    /// Lays the inputs over each other, the last on top. One output.
+    Merge,
+    /// What the second input has over the first. One output.
+    Diff,
+}
+
+/// Where a source vertex takes its content from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Source {
+    /// The root file system of an image.
+    Image(ImageSource),
+    /// A directory of the person who builds, by the name under which the session knows it (`context`).
+    Local(LocalSource),
+}
+
+/// The root file system of an image, pinned.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// The full name, for people and for fetching; not in the key.
+    pub reference: String,
+    /// The digest of the image's config: its id.
+    pub id: oci::Digest,
+    /// The layers, lowest first, by the digest of their uncompressed tar.
+    pub diff_ids: Vec<oci::Digest>,
+}
+
+/// A directory that the session lends, read in place.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LocalSource {
+    /// The session's name for it.
+    pub name: String,
+    /// Lines of a `.dockerignore`, already stripped of comments and blank lines.
+    pub ignore: Vec<String>,
+}
+
+/// Runs one process in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Exec {
+    /// The command and its arguments, never empty.
+    pub args: Vec<String>,
+    /// `KEY=value`; ARGs in scope are among them.
+    pub env: Vec<String>,
+    /// Like `env`, given to the process but not part of the key (proxies).
+    pub unkeyed_env: Vec<String>,
+    /// Absolute directory in which the command starts.
+    pub cwd: String,
+    /// `user[:group]`, names or numbers, looked up in the root file system; empty means root.
+    pub user: String,
+    /// What is mounted where. The mount at `/` is the root file system and comes first.
+    pub mounts: Vec<Mount>,
+    /// Whom the process can reach.
+    pub network: Network,
+    /// How closely the process is held.
+    pub security: Security,
+    /// `host -> address` lines for `/etc/hosts`; the addresses are not in the key.
+    pub extra_hosts: BTreeMap<String, String>,
+    /// The host name inside.
+    pub hostname: String,
+    /// Bytes of `/dev/shm`; 64 MiB where `None`.
+    pub shm_size: Option<u64>,
+}
+
+/// One mount of an [`Exec`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path in the root file system.
+    pub target: String,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Whether the process can only read.
+    pub read_only: bool,
+    /// Whether what the process wrote is an output of the vertex. Otherwise it is discarded (or, for a cache, kept in the cache).
+    pub output: bool,
+}
+
+/// What a [`Mount`] mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MountKind {
+    /// An input, or scratch where `input` is `None`; from it the part at `selector` (`/` for all).
+    Bind {
+        /// Which input.
+        input: Option<usize>,
+        /// Absolute path within the input.
+        selector: String,
+    },
+    /// A directory that outlives the build. Its content is no part of any key.
+    Cache {
+        /// Under which name it is found again.
+        id: String,
+        /// Who may use it at the same time.
+        sharing: Sharing,
+        /// What it starts with.
+        input: Option<usize>,
+        /// Absolute path within the input.
+        selector: String,
+        /// Mode, uid, gid of the directory when it is made.
+        owner: (u32, u32, u32),
+    },
+    /// Memory, forgotten after the step.
+    Tmpfs {
+        /// Bytes at most.
+        size: Option<u64>,
+    },
+    /// A file with a secret of the session. Its value is no part of any key.
+    Secret {
+        /// The session's name for it.
+        id: String,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Mode, uid, gid.
+        owner: (u32, u32, u32),
+        /// Variable to set, in place of the file where `target` is empty.
+        env: Option<String>,
+    },
+    /// A socket of an ssh agent of the session.
+    Ssh {
+        /// The session's name for it.
+        id: String,
+        /// Whether the step fails without it.
+        required: bool,
+        /// Mode, uid, gid.
+        owner: (u32, u32, u32),
+    },
+}
+
+/// Who may use a cache mount at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Sharing {
+    /// Everyone at once.
+    Shared,
+    /// Each user its own: the kept one if nobody has it, else an empty one.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
+/// Whom a process can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Network {
+    /// The outside, from a network namespace of its own.
+    #[default]
+    Default,
+    /// Itself.
+    None,
+    /// Everything the host can; needs the entitlement `network.host`.
+    Host,
+}
+
+/// How closely a process is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum Security {
+    /// In the sandbox.
+    #[default]
+    Sandbox,
+    /// With all capabilities; needs the entitlement `security.insecure`.
+    Insecure,
+}
+
+/// Copies and makes files, one action after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct File {
+    /// Never empty; an action may build on the result of an earlier one.
+    pub actions: Vec<FileAction>,
+}
+
+/// One action of a [`File`] op: takes a tree, gives a changed one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileAction {
+    /// The tree that is changed.
+    pub base: Tree,
+    /// What changes.
+    pub change: FileChange,
+    /// Whether the changed tree is an output of the vertex.
+    pub output: bool,
+}
+
+/// A tree that a file action can start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Tree {
+    /// The empty one.
+    Scratch,
+    /// An input of the vertex.
+    Input(usize),
+    /// The result of an earlier action of the same op.
+    Action(usize),
+}
+
+/// What a file action does. Paths are absolute within their tree; they are resolved there, never outside.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FileChange {
+    /// `COPY` and `ADD` of one source.
+    Copy(Copy),
+    /// Makes a file with the given content.
+    MakeFile {
+        /// Where; missing parents are made.
+        path: String,
+        /// Its content.
+        data: Vec<u8>,
+        /// Its permissions.
+        mode: u32,
+        /// Its owner; root where `None`.
+        owner: Option<Owner>,
+        /// Whether a name in `path` that ends in `/` or is a directory takes the file inside under this name.
+        name: Option<String>,
+    },
+    /// Makes a directory with its parents; one that is there stays as it is.
+    MakeDirectory {
+        /// Where.
+        path: String,
+        /// Permissions of what is made.
+        mode: u32,
+        /// Owner of what is made; root where `None`.
+        owner: Option<Owner>,
+    },
+    /// Removes a file or a directory.
+    Remove {
+        /// What.
+        path: String,
+        /// Whether it is fine if there is nothing.
+        allow_missing: bool,
+    },
+}
+
+/// Copies one source into a tree, with `COPY`'s rules (spec A.10 G53-G82).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Copy {
+    /// The tree that is copied from.
+    pub from: Tree,
+    /// Path within it, absolute and clean, possibly with wildcards (Go's `filepath.Match`, no `**`).
+    pub source: String,
+    /// Path within the changed tree. A `/` at the end means: a directory.
+    pub destination: String,
+    /// New owner; kept where `None`.
+    pub owner: Option<Owner>,
+    /// New permissions; kept where `None`.
+    pub mode: Option<ModeChange>,
+    /// Whether `source` may hold wildcards; one that matches nothing is then fine.
+    pub wildcard: bool,
+    /// Whether a regular file that is a tar, compressed or not, is unpacked into `destination`.
+    pub unpack: bool,
+    /// Patterns of what is left out, as in `.dockerignore`, relative to the source.
+    pub exclude: Vec<String>,
+    /// Whether the source's path is kept below `destination` (`--parents`).
+    pub parents: bool,
+}
+
+/// Who owns a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// A number, or a name to look up in the tree that is changed.
+    pub user: UserName,
+    /// Likewise; the user's own group where `None`.
+    pub group: Option<UserName>,
+}
+
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UserName {
+    /// By number.
+    Id(u32),
+    /// By name.
+    Name(String),
+}
+
+/// How permissions change.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ModeChange {
+    /// To these, at most `0o7777`.
+    Octal(u32),
+    /// As `chmod` reads it: `u=rwX,go=rX`.
+    Symbolic(String),
+}
