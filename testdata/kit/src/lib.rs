@@ -1,1 +1,6 @@
-//! placeholder
+//! Test support: what several crates' tests share, and what end-to-end tests stand on.
+//!
+//! Nothing here is part of the product, and nothing here depends on a crate of it: the kit sees rbuild as a user does,
+//! as a command with files around it.
+
+pub mod manifest;
