@@ -258,7 +258,8 @@ pub struct Copy {
     pub unpack: bool,
     /// Patterns of what is left out, as in `.dockerignore`, relative to the source.
     pub exclude: Vec<String>,
-    /// Whether the source's path is kept below `destination` (`--parents`).
+    /// Whether the source's path is kept below `destination` (`--parents`). Then `source` may hold
+    /// one `/./`, and only what is behind it is kept; and `**` is a wildcard too (G72).
     pub parents: bool,
 }
 
@@ -267,8 +268,24 @@ pub struct Copy {
 pub struct Owner {
     /// A number, or a name to look up in the tree that is changed.
     pub user: UserName,
-    /// Likewise; the user's own group where `None`.
+    /// Likewise; the user's own group where `None` (for a user by number, the group of that number in
+    /// the tree's `passwd`, else 0).
     pub group: Option<UserName>,
+    /// Where names are looked up.
+    pub names: OwnerNames,
+}
+
+/// Whose `/etc/passwd` and `/etc/group` say what the names of an [`Owner`] mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum OwnerNames {
+    /// Those of the tree that is changed; an unknown name is an error.
+    #[default]
+    Changed,
+    /// Those of the tree that is changed; an unknown name means root (`WORKDIR`, G45).
+    ChangedOrRoot,
+    /// Those of an input that is otherwise not looked at (`COPY --link --chown=NAME`, whose tree is
+    /// scratch); an unknown name is an error.
+    Input(usize),
 }
 
 /// A user or a group.
