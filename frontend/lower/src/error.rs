@@ -1,0 +1,273 @@
+//! Why a Dockerfile cannot be planned.
+
+use dockerfile_parser::Span;
+use llb::SourceRange;
+
+use crate::ResolveError;
+
+/// Why a Dockerfile cannot be planned, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct PlanError {
+    /// Why. Transparent: its source is this error's source.
+    #[source]
+    source: Option<ResolveError>,
+    /// Why.
+    pub kind: PlanErrorKind,
+    /// Which lines of the Dockerfile are to blame; `None` where no line is.
+    pub lines: Option<SourceRange>,
+    /// The name that was probably meant, where one is close: `did you mean`.
+    pub suggestion: Option<String>,
+}
+
+/// Why a Dockerfile cannot be planned. The texts are BuildKit's where it has one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanErrorKind {
+    /// There is no `FROM`.
+    #[error("dockerfile contains no stages to build")]
+    Empty,
+    /// Something other than `ARG` stands before the first `FROM`.
+    #[error("no build stage in current context")]
+    NoStage,
+    /// No stage has the target's name or number.
+    #[error("target stage {0:?} could not be found")]
+    UnknownTarget(String),
+    /// The image's name is blank after expansion.
+    #[error("base name ({0}) should not be blank")]
+    BlankBase(String),
+    /// A stage's name breaks the rules.
+    #[error(
+        "invalid name for build stage: {0:?}, name can't start with a number or contain symbols"
+    )]
+    StageName(String),
+    /// A stage takes from itself.
+    #[error("circular dependency detected on stage: {0}")]
+    Circular(String),
+    /// References made of variables nest without end in sight.
+    #[error("stages refer to each other through variables more than {0} deep")]
+    Nesting(usize),
+    /// `COPY --from` names a stage that comes later.
+    #[error(
+        "cannot copy from stage {from:?}, it needs to be defined before current stage {stage:?}"
+    )]
+    CopyFromLater {
+        /// The named one.
+        from: String,
+        /// The one that copies.
+        stage: String,
+    },
+    /// `RUN --mount` names a stage that comes later.
+    #[error(
+        "cannot mount from stage {from:?} to {target:?}, stage needs to be defined before current command"
+    )]
+    MountFromLater {
+        /// The named one.
+        from: String,
+        /// Where it would be mounted.
+        target: String,
+    },
+    /// A number of a stage that there is not.
+    #[error("invalid stage index {0}")]
+    StageIndex(String),
+    /// A word has variables or quotes that do not end or make no sense.
+    #[error("failed to process {word:?}: {why}")]
+    Expand {
+        /// The word.
+        word: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `--platform` is none.
+    #[error("failed to parse platform {platform}: {why}")]
+    Platform {
+        /// As written, expanded.
+        platform: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An image's name is none.
+    #[error("failed to parse stage name {name:?}: {why}")]
+    Reference {
+        /// As written, expanded.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The image cannot be had; the source says why.
+    #[error("{0}: failed to resolve source metadata")]
+    BaseImage(String),
+    /// The base is not for Linux.
+    #[error("image {image} is for {os}: rbuild builds for linux only")]
+    NotLinux {
+        /// Its name.
+        image: String,
+        /// What it is for.
+        os: String,
+    },
+    /// An `ONBUILD` trigger of the base cannot be read.
+    #[error("failed to parse ONBUILD trigger {trigger:?} of {image}: {why}")]
+    Trigger {
+        /// Its text.
+        trigger: String,
+        /// Whose it is.
+        image: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An instruction that may not be a trigger.
+    #[error("{0} isn't allowed as an ONBUILD trigger")]
+    TriggerKeyword(String),
+    /// A trigger of a trigger.
+    #[error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")]
+    TriggerChain,
+    /// Something that Dockerfiles can say and this version cannot do.
+    #[error("{0} is not supported yet")]
+    NotSupported(String),
+    /// A flag that the instruction does not have.
+    #[error("unknown flag: --{0}")]
+    UnknownFlag(String),
+    /// A flag that may stand once stands twice.
+    #[error("duplicate flag specified: --{0}")]
+    DuplicateFlag(String),
+    /// A flag without `=value`.
+    #[error("missing a value on flag: --{0}")]
+    FlagWithoutValue(String),
+    /// A switch with another value than `true` or `false`.
+    #[error("expecting boolean value for flag {flag}, not: {value}")]
+    FlagNotBoolean {
+        /// Which.
+        flag: String,
+        /// What it says.
+        value: String,
+    },
+    /// A `RUN --mount` is wrong.
+    #[error("{0}")]
+    Mount(#[from] crate::mount::MountError),
+    /// `--network` is none of the three.
+    #[error("unsupported network mode {0:?}")]
+    NetworkMode(String),
+    /// `--security` is none of the two.
+    #[error("unsupported security mode {0:?}")]
+    SecurityMode(String),
+    /// A `RUN` in JSON form without words, or with nothing to run.
+    #[error("{0} requires at least one argument")]
+    NothingToRun(&'static str),
+    /// `--chmod` is none.
+    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
+    Chmod(String),
+    /// `--chown` is none.
+    #[error("invalid chown parameter: '{0}'")]
+    Chown(String),
+    /// `COPY` of an address.
+    #[error("source can't be a URL for COPY")]
+    CopyUrl,
+    /// `COPY` of a repository.
+    #[error("source can't be a git ref for COPY")]
+    CopyGit,
+    /// `--checksum` with anything else than one remote source.
+    #[error("{0}")]
+    Checksum(&'static str),
+    /// An `--exclude` pattern is none.
+    #[error("invalid exclude pattern {0:?}")]
+    Exclude(String),
+    /// A name is empty after expansion.
+    #[error("{0} names can not be blank")]
+    BlankName(&'static str),
+    /// A path in `VOLUME` is empty.
+    #[error("VOLUME specified can not be an empty string")]
+    BlankVolume,
+    /// A port of `EXPOSE` is none.
+    #[error("invalid containerPort: {0}")]
+    Port(String),
+    /// A protocol of `EXPOSE` is none.
+    #[error("invalid proto: {0}")]
+    Protocol(String),
+    /// More ports than there can be are no mistake of typing.
+    #[error("invalid ranges specified for container and host Ports: {0}")]
+    PortRange(String),
+    /// `STOPSIGNAL` is none.
+    #[error("invalid signal: {0}")]
+    Signal(String),
+    /// A time of `HEALTHCHECK` is none.
+    #[error("time: {why} {text:?}")]
+    Duration {
+        /// As written.
+        text: String,
+        /// Go's words for what is wrong.
+        why: &'static str,
+    },
+    /// A time of `HEALTHCHECK` is too short.
+    #[error("Interval {0:?} cannot be less than 1ms")]
+    ShortInterval(String),
+    /// `--retries` is no number.
+    #[error("invalid value {0:?} for --retries: not a number")]
+    RetriesNumber(String),
+    /// `--retries` is below zero.
+    #[error("--retries cannot be negative (\"{0}\")")]
+    NegativeRetries(String),
+    /// `SOURCE_DATE_EPOCH` is no number of seconds.
+    #[error("invalid SOURCE_DATE_EPOCH: {0}")]
+    SourceDateEpoch(String),
+    /// `--strict-args`: a build-arg that nothing declares.
+    #[error("one or more build-args {0:?} were not consumed")]
+    UnusedBuildArgs(Vec<String>),
+}
+
+impl PlanError {
+    /// An error of the text at `span`.
+    pub(crate) fn at(span: Span, kind: PlanErrorKind) -> Self {
+        Self {
+            source: None,
+            kind,
+            lines: Some(lines(span)),
+            suggestion: None,
+        }
+    }
+
+    /// An error that no line is to blame for.
+    pub(crate) fn nowhere(kind: PlanErrorKind) -> Self {
+        Self {
+            source: None,
+            kind,
+            lines: None,
+            suggestion: None,
+        }
+    }
+
+    /// The same, caused by something outside.
+    pub(crate) fn because(mut self, source: ResolveError) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// The same, with what was probably meant by `name` among `known`.
+    pub(crate) fn suggest<'a>(
+        mut self,
+        name: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        self.suggestion = closest(name, known);
+        self
+    }
+}
+
+/// The one of `known` that `name` is a slip of.
+pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let lower = name.to_lowercase();
+    // As BuildKit: three slips at most, and fewer in short names.
+    let limit = (lower.chars().count() / 2).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|it| (strsim::damerau_levenshtein(&lower, &it.to_lowercase()), it))
+        .filter(|(distance, it)| *distance <= limit && *it != name)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, it)| it.to_owned())
+}
+
+/// The lines of `span`.
+pub(crate) fn lines(span: Span) -> SourceRange {
+    SourceRange {
+        first_line: span.first_line,
+        last_line: span.last_line,
+    }
+}

@@ -1,0 +1,69 @@
+//! What the person who builds can choose.
+
+use std::collections::BTreeMap;
+
+use oci::Platform;
+
+/// What the person who builds can choose.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--target`: a stage's name or number; the last stage where `None`.
+    pub target: Option<String>,
+    /// `--build-arg`, names to values. Those without a value are already filled in or left out.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`: override the Dockerfile's.
+    pub labels: BTreeMap<String, String>,
+    /// What the image runs on.
+    pub platform: Platform,
+    /// What the build runs on.
+    pub build_platform: Platform,
+    /// Whether step names say the platform, as they do when several are built at once.
+    pub name_platform: bool,
+    /// Which stages run even if the cache knows their results.
+    pub no_cache: NoCache,
+    /// `--network`: of those RUNs that do not say.
+    pub network: llb::op::Network,
+    /// `--add-host`, names to addresses.
+    pub extra_hosts: BTreeMap<String, String>,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// The host name in RUN; the build-arg `BUILDKIT_SANDBOX_HOSTNAME` wins over it.
+    pub hostname: String,
+    /// Lines of the context's `.dockerignore`, without comments and blank lines.
+    pub ignore: Vec<String>,
+    /// `--strict-args`: a `--build-arg` that nothing declares is an error, not a warning.
+    pub strict_args: bool,
+}
+
+/// Which stages run even if the cache knows their results.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum NoCache {
+    /// None.
+    #[default]
+    Off,
+    /// `--no-cache`
+    All,
+    /// `--no-cache-filter`, names of stages in lower case.
+    Stages(Vec<String>),
+}
+
+impl Options {
+    /// Nothing chosen, for a build on and for `platform`.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            build_platform: platform.clone(),
+            platform,
+            name_platform: false,
+            no_cache: NoCache::Off,
+            network: llb::op::Network::Default,
+            extra_hosts: BTreeMap::new(),
+            shm_size: None,
+            hostname: "buildkitsandbox".to_owned(),
+            ignore: Vec::new(),
+            strict_args: false,
+        }
+    }
+}
