@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 
+use crate::op::Source;
 use crate::{Key, KeyHasher, Op};
 
 /// Where a vertex is in its [`Graph`].
@@ -85,7 +86,12 @@ impl Graph {
             return known;
         }
         let sources: Vec<NodeIndex> = inputs.iter().map(|input| input.vertex.0).collect();
-        let id = VertexId(self.vertices.add_node(Vertex { op, inputs, metadata, digest }));
+        let id = VertexId(self.vertices.add_node(Vertex {
+            op,
+            inputs,
+            metadata,
+            digest,
+        }));
         for (position, source) in sources.into_iter().enumerate() {
             self.vertices.add_edge(source, id.0, position);
         }
@@ -103,7 +109,9 @@ impl Graph {
 
     /// All vertices, each after what it takes.
     pub fn vertices(&self) -> impl Iterator<Item = (VertexId, &Vertex)> {
-        self.vertices.node_indices().map(|index| (VertexId(index), &self.vertices[index]))
+        self.vertices
+            .node_indices()
+            .map(|index| (VertexId(index), &self.vertices[index]))
     }
 
     /// The vertices that take something from `id`.
@@ -126,26 +134,35 @@ impl Graph {
         hasher.key(&op.digest());
         hasher.number(inputs.len() as u64);
         for input in inputs {
-            hasher.key(self.vertex(input.vertex).digest()).number(input.output as u64);
+            hasher
+                .key(self.vertex(input.vertex).digest())
+                .number(input.output as u64);
         }
         hasher.finish()
     }
 }
 
 impl Op {
-    /// The identity of the op alone, without what the spec keeps out of it (D.2): the name an image
-    /// was found by, addresses of extra hosts, proxies.
+    /// The identity of the op alone: that of [`Op::keyed`].
     pub fn digest(&self) -> Key {
+        let bytes =
+            serde_json::to_vec(&self.keyed()).expect("an op holds nothing that JSON cannot");
+        KeyHasher::new("op").bytes(&bytes).finish()
+    }
+
+    /// The op without what the spec keeps out of its identity (D.2): the name an image was found by,
+    /// addresses of extra hosts, proxies.
+    #[must_use]
+    pub fn keyed(&self) -> Self {
         let mut keyed = self.clone();
         match &mut keyed {
-            Self::Source(crate::op::Source::Image(image)) => image.reference.clear(),
+            Self::Source(Source::Image(image)) => image.reference.clear(),
             Self::Exec(exec) => {
                 exec.unkeyed_env.clear();
                 exec.extra_hosts.values_mut().for_each(String::clear);
             }
-            _ => {}
+            Self::Source(Source::Local(_)) | Self::File(_) | Self::Merge | Self::Diff => {}
         }
-        let bytes = serde_json::to_vec(&keyed).expect("an op holds nothing that JSON cannot");
-        KeyHasher::new("op").bytes(&bytes).finish()
+        keyed
     }
 }
