@@ -3,4 +3,10 @@
 //! Nothing here is part of the product, and nothing here depends on a crate of it: the kit sees rbuild as a user does,
 //! as a command with files around it.
 
+pub mod busybox;
+pub mod expect;
+pub mod filter;
+pub mod leftovers;
 pub mod manifest;
+pub mod rbuild;
+pub mod transcript;
