@@ -1,0 +1,244 @@
+//! The metadata database: its schema and how transactions are run.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::Fault;
+use crate::{OpenError, Store, StoreError, locks};
+
+pub(crate) const FILE: &str = "db.sqlite";
+
+/// The schema this program writes, kept in `user_version`.
+const SCHEMA: i64 = 1;
+
+/// Times are microseconds since 1970, digests and keys their 32 bytes. `boot` and `synced` are
+/// explained in `durability`.
+const CREATE: &str = "
+CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    synced INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX blobs_unsynced ON blobs (id) WHERE synced = 0;
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    parent INTEGER,
+    diff_id BLOB,
+    chain_id BLOB,
+    content BLOB NOT NULL,
+    tree_root BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    boot TEXT NOT NULL,
+    synced INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX snapshots_parent ON snapshots (parent);
+CREATE INDEX snapshots_chain ON snapshots (chain_id) WHERE chain_id IS NOT NULL;
+CREATE INDEX snapshots_unsynced ON snapshots (id) WHERE synced = 0;
+CREATE TABLE layer_blobs (
+    diff_id BLOB NOT NULL,
+    compression TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (diff_id, compression)
+) WITHOUT ROWID;
+CREATE TABLE results (
+    key BLOB PRIMARY KEY,
+    kind TEXT NOT NULL,
+    preimage TEXT NOT NULL,
+    name TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    duration INTEGER NOT NULL,
+    created INTEGER NOT NULL
+);
+CREATE INDEX results_name ON results (name, created);
+CREATE TABLE outputs (
+    key BLOB NOT NULL,
+    position INTEGER NOT NULL,
+    snapshot INTEGER,
+    PRIMARY KEY (key, position)
+) WITHOUT ROWID;
+CREATE INDEX outputs_snapshot ON outputs (snapshot);
+CREATE TABLE images (
+    id BLOB PRIMARY KEY,
+    top INTEGER,
+    diff_ids BLOB NOT NULL,
+    manifest BLOB,
+    created INTEGER,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE names (
+    name TEXT PRIMARY KEY,
+    image BLOB NOT NULL,
+    tagged INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX names_image ON names (image);
+CREATE TABLE leases (
+    owner TEXT NOT NULL,
+    lease INTEGER NOT NULL,
+    snapshot INTEGER,
+    digest BLOB
+);
+CREATE INDEX leases_owner ON leases (owner, lease);
+CREATE TABLE builds (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    started INTEGER NOT NULL,
+    duration INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    cached INTEGER NOT NULL,
+    image BLOB,
+    error TEXT
+);
+CREATE TABLE mounts (
+    directory TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    created INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// The directories beside the database.
+const DIRECTORIES: &[&str] = &[
+    "blobs",
+    "blobs/sha256",
+    "snapshots",
+    "mounts",
+    "stat",
+    "tmp",
+];
+
+/// Opens the database below `root`, creating it and the directories beside it where needed.
+pub(crate) fn open(root: &Path) -> Result<Connection, OpenError> {
+    let failed = |what| move |error| OpenError::Store(StoreError::database(root, what, error));
+    let connection = connect(root)?;
+    match version(&connection).map_err(failed("read the schema"))? {
+        SCHEMA => {}
+        0 => create(root, &connection)?,
+        found => {
+            return Err(OpenError::Newer {
+                root: root.to_owned(),
+                found,
+                known: SCHEMA,
+            });
+        }
+    }
+    connection
+        .execute_batch("PRAGMA synchronous = NORMAL")
+        .map_err(failed("set `synchronous`"))?;
+    Ok(connection)
+}
+
+fn connect(root: &Path) -> Result<Connection, OpenError> {
+    let path = root.join(FILE);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // SQLite calls a file it may only read "unable to open": ask the system for its own word.
+    if let Err(source) = fs::OpenOptions::new().create(true).append(true).open(&path) {
+        return Err(OpenError::Store(match source.kind() {
+            io::ErrorKind::PermissionDenied => StoreError::ReadOnly {
+                root: root.to_owned(),
+                source,
+            },
+            _ => StoreError::file(root, "open", &path, source),
+        }));
+    }
+    let configured = || {
+        let connection = Connection::open_with_flags(&path, flags)?;
+        connection.busy_timeout(Duration::from_secs(30))?;
+        // Closing must not wait for the disk; `durability` moves the log into the database.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        Ok(connection)
+    };
+    configured()
+        .map_err(|error| OpenError::Store(StoreError::database(root, "open a connection", error)))
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Creates the schema, once, whoever comes first.
+fn create(root: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let at = |error: Fault| OpenError::Store(error.at(root, "create the schema"));
+    // Going over to the write-ahead log needs the database for oneself and does not wait for it.
+    let _creating = locks::create(root).map_err(at)?;
+    for directory in DIRECTORIES {
+        locks::make_directory(&root.join(directory)).map_err(at)?;
+    }
+    let created = || -> rusqlite::Result<()> {
+        if version(connection)? == SCHEMA {
+            return Ok(());
+        }
+        connection.execute_batch("PRAGMA journal_mode = WAL")?;
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        transaction.execute_batch(CREATE)?;
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        transaction.commit()
+    };
+    created().map_err(|error| at(Fault::Database(error)))
+}
+
+impl Store {
+    /// Runs `read` on the database. `what` is the verb and its object, for errors.
+    pub(crate) fn read<T>(
+        &self,
+        what: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let connection = self
+            .inner
+            .connection
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        read(&connection).map_err(|fault| fault.at(self.root(), what))
+    }
+
+    /// Runs `write` in a transaction that takes the write lock at its start, so that what it reads
+    /// is still true when it writes. All of it happens or nothing.
+    pub(crate) fn write<T>(
+        &self,
+        what: &'static str,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self
+            .inner
+            .connection
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let run = || {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = write(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run().map_err(|fault: Fault| fault.at(self.root(), what))
+    }
+}
+
+pub(crate) fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// The inverse of [`micros`]; a time that is none (only a damaged row has one) is the epoch.
+pub(crate) fn timestamp(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or_default()
+}
+
+pub(crate) fn duration_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn duration(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}

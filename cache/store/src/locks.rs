@@ -1,0 +1,138 @@
+//! Locks between processes: one file a thing, `flock`ed.
+//!
+//! `flock` belongs to the open file, so it also excludes the threads of one process, and it ends
+//! with the process however that ends.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use oci::Key;
+use rustix::fs::FlockOperation;
+
+use crate::error::Fault;
+use crate::{Store, StoreError};
+
+const DIRECTORY: &str = "locks";
+
+/// The sole right to produce what a key names, until dropped or until the process is gone.
+///
+/// Whoever waited for it looks the key up again: most likely the result is there now.
+#[derive(Debug)]
+pub struct KeyLock {
+    path: PathBuf,
+    file: File,
+    /// Whether the file goes with the lock; a shared one may have other holders.
+    exclusive: bool,
+}
+
+impl Store {
+    /// Waits until nobody else produces `key`, then holds it.
+    pub fn lock_key(&self, key: &Key) -> Result<KeyLock, StoreError> {
+        let lock = self.lock(&key.to_string(), FlockOperation::LockExclusive)?;
+        Ok(lock.expect("a waiting lock is held when it returns"))
+    }
+
+    /// Holds `key` if nobody else produces it right now.
+    pub fn try_lock_key(&self, key: &Key) -> Result<Option<KeyLock>, StoreError> {
+        self.lock(&key.to_string(), FlockOperation::NonBlockingLockExclusive)
+    }
+
+    pub(crate) fn lock(
+        &self,
+        name: &str,
+        operation: FlockOperation,
+    ) -> Result<Option<KeyLock>, StoreError> {
+        take(&self.root().join(DIRECTORY).join(name), operation)
+            .map_err(|fault| fault.at(self.root(), "lock"))
+    }
+
+    /// Removes the files of locks that nobody holds, left by processes that were killed.
+    pub(crate) fn sweep_locks(&self) -> Result<(), StoreError> {
+        let directory = self.root().join(DIRECTORY);
+        let entries = fs::read_dir(&directory)
+            .map_err(|error| StoreError::file(self.root(), "read", &directory, error))?;
+        for entry in entries.flatten() {
+            let lock = take(&entry.path(), FlockOperation::NonBlockingLockExclusive);
+            drop(lock.map_err(|fault| fault.at(self.root(), "sweep"))?);
+        }
+        Ok(())
+    }
+}
+
+/// The lock under which the store is created.
+pub(crate) fn create(root: &Path) -> Result<KeyLock, Fault> {
+    make_directory(&root.join(DIRECTORY))?;
+    let lock = take(
+        &root.join(DIRECTORY).join("create"),
+        FlockOperation::LockExclusive,
+    )?;
+    Ok(lock.expect("a waiting lock is held when it returns"))
+}
+
+/// The lock under which work directories are claimed and swept; `None` if `operation` would wait.
+pub(crate) fn owners(root: &Path, operation: FlockOperation) -> Result<Option<KeyLock>, Fault> {
+    take(&root.join(DIRECTORY).join("owners"), operation)
+}
+
+/// A directory of the store's own user, which may be there already.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Fault> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Fault::file("create", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens and locks `path`. Its last holder removes the file, so the lock counts only if the file
+/// is still the one at `path` once it is held.
+fn take(path: &Path, operation: FlockOperation) -> Result<Option<KeyLock>, Fault> {
+    let exclusive = matches!(
+        operation,
+        FlockOperation::LockExclusive | FlockOperation::NonBlockingLockExclusive
+    );
+    loop {
+        let opened = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path);
+        let file = opened.map_err(Fault::file("open", path))?;
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(Fault::file("lock", path)(error.into())),
+        }
+        if is_at(&file, path) {
+            return Ok(Some(KeyLock {
+                path: path.to_owned(),
+                file,
+                exclusive,
+            }));
+        }
+    }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |it: fs::Metadata| (it.dev(), it.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(there)) => identity(open) == identity(there),
+        _ => false,
+    }
+}
+
+impl Drop for KeyLock {
+    fn drop(&mut self) {
+        if self.exclusive {
+            // Only the holder may unlink, and only before letting go.
+            let _ = fs::remove_file(&self.path);
+        }
+        // Said aloud, because a child between fork and exec may still have the descriptor.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}

@@ -1,0 +1,286 @@
+//! Owners, their work directories and their leases.
+//!
+//! An owner is a directory `tmp/PID-STARTTIME-N` whose file `lock` its process holds locked. The
+//! lock says whether the owner lives; the name is for people who look.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use oci::Digest;
+use rusqlite::{Connection, Transaction};
+use rustix::fs::FlockOperation;
+
+use crate::error::Fault;
+use crate::locks::{self, make_directory};
+use crate::{SnapshotId, Store, StoreError};
+
+const LOCK: &str = "lock";
+/// Work directories of the dead, ready to be removed by whoever comes by.
+const DEAD: &str = "dead-";
+
+/// One open store that has work directories or leases.
+pub(crate) struct Owner {
+    pub(crate) name: String,
+    directory: PathBuf,
+    /// Numbers the entries of the directory.
+    next: u64,
+    _lock: File,
+}
+
+/// A work directory below the store, on its file system. Removed when dropped, or by the next
+/// open of the store if the process dies.
+#[derive(Debug)]
+pub struct TmpDir {
+    path: PathBuf,
+    /// Keeps the owner's lock.
+    _store: Store,
+}
+
+/// Keeps snapshots and blobs from being collected, until dropped or until the process is gone.
+#[derive(Debug)]
+pub struct Lease {
+    id: i64,
+    owner: String,
+    store: Store,
+}
+
+impl Store {
+    /// A fresh empty directory for work under way.
+    pub fn tmp_dir(&self) -> Result<TmpDir, StoreError> {
+        let path = self.tmp_path()?;
+        make_directory(&path).map_err(|fault| fault.at(self.root(), "create"))?;
+        Ok(TmpDir {
+            path,
+            _store: self.clone(),
+        })
+    }
+
+    /// A path in the owner's directory at which nothing is yet.
+    pub(crate) fn tmp_path(&self) -> Result<PathBuf, StoreError> {
+        self.with_owner(|owner| {
+            owner.next += 1;
+            owner.directory.join(owner.next.to_string())
+        })
+    }
+
+    /// Keeps `snapshots` with all their ancestors, and `blobs`, until the lease is dropped.
+    ///
+    /// Fails if one of them is not there any more. What this store itself committed is kept until
+    /// the store is closed, without a lease.
+    pub fn lease(&self, snapshots: &[SnapshotId], blobs: &[Digest]) -> Result<Lease, StoreError> {
+        let (owner, id) = self.with_owner(|owner| {
+            owner.next += 1;
+            (owner.name.clone(), owner.next)
+        })?;
+        let lease = i64::try_from(id).expect("nobody takes 2^63 leases");
+        self.write("take a lease", |transaction| {
+            for snapshot in snapshots {
+                self.require_snapshot(transaction, *snapshot)?;
+                keep_snapshot(transaction, &owner, lease, *snapshot)?;
+            }
+            for blob in blobs {
+                self.require_blob(transaction, blob)?;
+                keep_blob(transaction, &owner, lease, blob)?;
+            }
+            Ok(())
+        })?;
+        Ok(Lease {
+            id: lease,
+            owner,
+            store: self.clone(),
+        })
+    }
+
+    /// The name of this store's owner, for rows that must live as long as it.
+    pub(crate) fn owner_name(&self) -> Result<String, StoreError> {
+        self.with_owner(|owner| owner.name.clone())
+    }
+
+    fn with_owner<T>(&self, with: impl FnOnce(&mut Owner) -> T) -> Result<T, StoreError> {
+        let mut owner = self
+            .inner
+            .owner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if owner.is_none() {
+            *owner =
+                Some(Owner::claim(self.root()).map_err(|fault| fault.at(self.root(), "claim"))?);
+        }
+        Ok(with(owner.as_mut().expect("claimed above")))
+    }
+}
+
+/// The lease number of what a store committed and has not handed on.
+pub(crate) const COMMITTED: i64 = 0;
+
+pub(crate) fn keep_snapshot(
+    transaction: &Transaction<'_>,
+    owner: &str,
+    lease: i64,
+    snapshot: SnapshotId,
+) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO leases (owner, lease, snapshot) VALUES (?, ?, ?)";
+    transaction
+        .prepare_cached(insert)?
+        .execute((owner, lease, snapshot.0))?;
+    Ok(())
+}
+
+pub(crate) fn keep_blob(
+    transaction: &Transaction<'_>,
+    owner: &str,
+    lease: i64,
+    blob: &Digest,
+) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO leases (owner, lease, digest) VALUES (?, ?, ?)";
+    transaction
+        .prepare_cached(insert)?
+        .execute((owner, lease, blob.as_bytes()))?;
+    Ok(())
+}
+
+impl Owner {
+    fn claim(root: &Path) -> Result<Self, Fault> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{}-{number}", std::process::id(), start_time());
+        let directory = root.join("tmp").join(&name);
+        // A directory whose lock is not taken yet must not look like that of a dead owner.
+        let _claiming = locks::owners(root, FlockOperation::LockExclusive)?;
+        make_directory(&directory)?;
+        let path = directory.join(LOCK);
+        let lock = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let lock = lock.map_err(Fault::file("create", &path))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Fault::file("lock", &path)(error.into()))?;
+        Ok(Self {
+            name,
+            directory,
+            next: 0,
+            _lock: lock,
+        })
+    }
+
+    /// Ends the owner's leases and removes its work. What fails here is left to the next sweep.
+    pub(crate) fn leave(self, connection: &Connection) {
+        let _ = connection.execute("DELETE FROM leases WHERE owner = ?", [&self.name]);
+        let _ = remove_tree(&self.directory);
+    }
+}
+
+/// When this process started, in clock ticks since boot: tells it from a later one of the same pid.
+fn start_time() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    after_name
+        .split_ascii_whitespace()
+        .nth(19)
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Removes the work and ends the leases of owners that are gone.
+pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<(), Fault> {
+    let tmp = root.join("tmp");
+    let entries: Vec<_> = match fs::read_dir(&tmp) {
+        Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+        Err(error) => return Err(Fault::file("read", &tmp)(error)),
+    };
+    if entries.is_empty() {
+        return Ok(());
+    }
+    // Where somebody is at it, it is being done.
+    let Some(sweeping) = locks::owners(root, FlockOperation::NonBlockingLockExclusive)? else {
+        return Ok(());
+    };
+    let mut dead = Vec::new();
+    for name in entries {
+        let name = name.to_string_lossy().into_owned();
+        let path = tmp.join(&name);
+        if name.starts_with(DEAD) {
+            dead.push(path);
+        } else if !is_alive(&path) {
+            connection.execute("DELETE FROM leases WHERE owner = ?", [&name])?;
+            let aside = tmp.join(format!("{DEAD}{name}"));
+            match fs::rename(&path, &aside) {
+                Ok(()) => dead.push(aside),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Left by an earlier sweep that was itself killed.
+                Err(_) => dead.push(path),
+            }
+        }
+    }
+    drop(sweeping);
+    for path in dead {
+        tracing::debug!(path = %path.display(), "removing the work of a dead process");
+        remove_tree(&path).map_err(Fault::file("remove", &path))?;
+    }
+    Ok(())
+}
+
+fn is_alive(directory: &Path) -> bool {
+    match File::open(directory.join(LOCK)) {
+        Ok(lock) => rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err(),
+        Err(_) => false,
+    }
+}
+
+impl TmpDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TmpDir {
+    fn drop(&mut self) {
+        if let Err(error) = remove_tree(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "left to the next sweep");
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A row that stays behind ends with its owner.
+        let _ = self.store.write("end a lease", |transaction| {
+            let delete = "DELETE FROM leases WHERE owner = ? AND lease = ?";
+            Ok(transaction.execute(delete, (&self.owner, self.id))?)
+        });
+    }
+}
+
+/// Removes a tree that may hold anything a build can make: directories without any permission,
+/// too, such as overlay's own `work/work`. Following no link. Nothing being there is fine.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    match gone(fs::remove_dir_all(path)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(path)?;
+            gone(fs::remove_dir_all(path))
+        }
+        other => other,
+    }
+}
+
+fn open_directories(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        open_directories(&entry?.path())?;
+    }
+    Ok(())
+}
