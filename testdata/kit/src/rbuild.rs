@@ -200,11 +200,7 @@ impl Output {
             (Some(0), _) => {}
             (Some(code), _) => lines += &format!("exit {code}\n"),
             (None, signal) => {
-                lines += &format!(
-                    "killed by signal {}
-",
-                    signal.unwrap_or_default()
-                );
+                lines += &format!("killed by signal {}\n", signal.unwrap_or_default());
             }
         }
         lines

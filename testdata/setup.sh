@@ -1,0 +1,38 @@
+# Sourced by the scripts beside it: where things stand, and how to get what is missing.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Rust's own installer puts cargo here, and a fresh shell may not know yet.
+command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
+
+target=${CARGO_TARGET_DIR:-$PWD/target}
+host=$(rustc -vV | sed -n 's/^host: //p')
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Runs a command as root, with our environment.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -E env "PATH=$PATH" "$@"; fi
+}
+
+# need PACKAGE...: installs those of Debian's packages that are not there yet.
+need() {
+    local missing=() package
+    for package; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    install "${missing[@]}" || {
+        say "refreshing the package lists"
+        as_root apt-get update -qq
+        install "${missing[@]}"
+    }
+}
+
+install() {
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null
+}
