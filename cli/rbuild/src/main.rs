@@ -1,3 +1,8 @@
 //! The rbuild command line.
 
+mod human;
+mod progress;
+mod table;
+mod template;
+
 fn main() {}

@@ -1,0 +1,153 @@
+//! What a person sees of a build: events -> [`state::State`] -> lines -> terminal.
+//!
+//! Everything up to the lines is pure and tested by scripts of events under `testdata/progress/`.
+//! [`Display`] is the rim: a thread that takes events, reads the clock and writes to standard error.
+
+pub(crate) mod colour;
+mod plain;
+mod rawjson;
+pub(crate) mod report;
+mod state;
+pub(crate) mod terminal;
+mod text;
+mod tty;
+
+#[cfg(test)]
+mod script;
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use solve::progress::Progress;
+
+use colour::Colours;
+use plain::Plain;
+pub(crate) use state::State;
+use terminal::{Canvas, say};
+pub(crate) use text::width;
+
+/// Time between two pictures.
+const INTERVAL: Duration = Duration::from_millis(150);
+
+/// Lines of output shown of one running step.
+const LOG_LINES: usize = 6;
+
+/// How a build is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Mode {
+    /// `tty` on a terminal, else `plain`
+    Auto,
+    /// Redraw in place
+    Tty,
+    /// Append lines
+    Plain,
+    /// Only the image id
+    Quiet,
+    /// One JSON object an event
+    Rawjson,
+    /// Nothing
+    None,
+}
+
+/// The display of one build. Takes events from any thread through [`Display::sink`].
+pub(crate) struct Display {
+    events: Sender<Progress>,
+    thread: JoinHandle<State>,
+}
+
+impl Display {
+    /// Begins to show a build.
+    ///
+    /// # Errors
+    /// When the system has no thread left.
+    pub(crate) fn start(mode: Mode, colours: Colours) -> std::io::Result<Self> {
+        let (events, received) = mpsc::channel();
+        let show = move || match mode {
+            Mode::Auto if terminal::can_draw() => show_tty(&received, &colours),
+            Mode::Tty => show_tty(&received, &colours),
+            Mode::Auto | Mode::Plain => show_plain(&received),
+            Mode::Rawjson => show_rawjson(&received),
+            Mode::Quiet | Mode::None => collect(&received),
+        };
+        let thread = std::thread::Builder::new()
+            .name("progress".to_owned())
+            .spawn(show)?;
+        Ok(Self { events, thread })
+    }
+
+    /// Takes an event. Never blocks, never fails.
+    pub(crate) fn sink(&self, event: Progress) {
+        // The display only ends early if it panicked; the build is worth more than its picture.
+        let _ = self.events.send(event);
+    }
+
+    /// Shows what is left and gives what is known of the build.
+    pub(crate) fn finish(self) -> State {
+        drop(self.events);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+fn show_tty(events: &Receiver<Progress>, colours: &Colours) -> State {
+    let log_lines = std::env::var("BUILDKIT_TTY_LOG_LINES")
+        .ok()
+        .and_then(|it| it.parse().ok())
+        .unwrap_or(LOG_LINES);
+    let mut state = State::default();
+    let mut canvas = Canvas::default();
+    let mut draw = |state: &State, picture: fn(&State, SystemTime, tty::Room) -> Vec<tty::Line>| {
+        let room = terminal::room(log_lines);
+        say(&canvas.replace(
+            &picture(state, SystemTime::now(), room),
+            room.columns,
+            colours,
+        ));
+    };
+    while receive(events, |event| drop(state.apply(event))) {
+        draw(&state, tty::draw);
+    }
+    if !state.vertices().is_empty() {
+        draw(&state, tty::draw_finished);
+    }
+    state
+}
+
+fn show_plain(events: &Receiver<Progress>) -> State {
+    let short_names = std::env::var_os("PROGRESS_NO_TRUNC").is_some_and(|value| value == "0");
+    let mut plain = Plain::new(short_names);
+    while receive(events, |event| plain.apply(event)) {
+        say(&plain.flush(SystemTime::now()));
+    }
+    say(&plain.finish(SystemTime::now()));
+    plain.into_state()
+}
+
+fn show_rawjson(events: &Receiver<Progress>) -> State {
+    let mut state = State::default();
+    for event in events {
+        say(&rawjson::line(&event));
+        state.apply(event);
+    }
+    state
+}
+
+fn collect(events: &Receiver<Progress>) -> State {
+    let mut state = State::default();
+    for event in events {
+        state.apply(event);
+    }
+    state
+}
+
+/// Takes events until it is time for the next picture. False once no more will come.
+fn receive(events: &Receiver<Progress>, mut take: impl FnMut(Progress)) -> bool {
+    let end = Instant::now() + INTERVAL;
+    loop {
+        match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(event) => take(event),
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A picture redrawn in place at the bottom of a terminal.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use super::colour::Colours;
+use super::text::width;
+use super::tty::{Line, Room};
+
+/// The screen's part that pictures are drawn on. Remembers the last picture to draw over it.
+#[derive(Debug, Default)]
+pub(crate) struct Canvas {
+    widths: Vec<usize>,
+}
+
+impl Canvas {
+    /// The bytes that replace the last picture by this one. The cursor ends up in the first column
+    /// below it and is visible again, so that whatever ends the program leaves a usable terminal.
+    pub(crate) fn replace(&mut self, lines: &[Line], columns: usize, colours: &Colours) -> String {
+        let mut bytes = String::from("\u{1b}[?25l\r");
+        let up = self.rows(columns);
+        if up > 0 {
+            bytes.push_str(&format!("\u{1b}[{up}A"));
+        }
+        for line in lines {
+            bytes.push_str(&colours.paint(line.tone, &line.text));
+            bytes.push_str("\u{1b}[K\n");
+        }
+        bytes.push_str("\u{1b}[J\u{1b}[?25h");
+        self.widths = lines.iter().map(|line| width(&line.text)).collect();
+        bytes
+    }
+
+    /// How many rows the last picture takes now. A terminal that was made narrower has wrapped it.
+    fn rows(&self, columns: usize) -> usize {
+        self.widths
+            .iter()
+            .map(|width| width.div_ceil(columns.max(1)).max(1))
+            .sum()
+    }
+}
+
+/// The room on the terminal behind standard error; asked for at every picture, so that a resize is
+/// seen by the next one.
+pub(crate) fn room(log_lines: usize) -> Room {
+    let (columns, rows) = match terminal_size::terminal_size_of(io::stderr()) {
+        Some((terminal_size::Width(columns), terminal_size::Height(rows)))
+            if columns > 0 && rows > 0 =>
+        {
+            (columns.into(), rows.into())
+        }
+        _ => (80, 24),
+    };
+    Room {
+        columns,
+        rows,
+        log_lines,
+    }
+}
+
+/// Whether pictures can be drawn on standard error.
+pub(crate) fn can_draw() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Writes to standard error. Where nobody listens any more the build goes on in silence.
+pub(crate) fn say(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::colour::Tone;
+
+    fn line(text: &str) -> Line {
+        Line {
+            tone: Tone::Plain,
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_picture_is_drawn_over_the_last_one() {
+        let mut canvas = Canvas::default();
+        let first = canvas.replace(&[line("one"), line("two")], 80, &Colours::NONE);
+        assert_eq!(
+            first,
+            "\u{1b}[?25l\rone\u{1b}[K\ntwo\u{1b}[K\n\u{1b}[J\u{1b}[?25h"
+        );
+        let second = canvas.replace(&[line("three")], 80, &Colours::NONE);
+        assert_eq!(
+            second,
+            "\u{1b}[?25l\r\u{1b}[2Athree\u{1b}[K\n\u{1b}[J\u{1b}[?25h"
+        );
+        let third = canvas.replace(&[], 80, &Colours::NONE);
+        assert!(third.contains("\u{1b}[1A"), "{third:?}");
+    }
+
+    #[test]
+    fn lines_that_a_narrower_terminal_wrapped_are_counted() {
+        let mut canvas = Canvas::default();
+        canvas.replace(
+            &[line(&"x".repeat(79)), line(""), line("short")],
+            80,
+            &Colours::NONE,
+        );
+        let redrawn = canvas.replace(&[], 40, &Colours::NONE);
+        assert!(redrawn.contains("\u{1b}[4A"), "{redrawn:?}");
+    }
+}
