@@ -1,7 +1,7 @@
 //! Which part of an input counts for a step.
 
 use llb::Op;
-use llb::op::{Copy, FileChange, ModeChange, MountKind, Tree};
+use llb::op::{Copy, FileChange, ModeChange, MountKind, OwnerNames, Tree};
 use serde::Serialize;
 
 /// A part of a tree whose content can be checksummed.
@@ -11,6 +11,8 @@ pub enum Selector {
     Tree,
     /// What is at an absolute path, with its own metadata: a bind mount.
     Path(String),
+    /// `/etc/passwd` and `/etc/group`, each of which may be missing: where names are looked up.
+    Names,
     /// What a copy takes.
     Copy(CopySelector),
 }
@@ -137,11 +139,24 @@ fn mounted(kind: &MountKind, target: &str, position: usize) -> Option<Selector> 
     })
 }
 
-fn copied(change: &FileChange, position: usize) -> Option<Selector> {
-    let FileChange::Copy(copy) = change else {
-        return None;
+fn copied(change: &FileChange, position: usize) -> Vec<Selector> {
+    let (owner, copy) = match change {
+        FileChange::Copy(copy) => (&copy.owner, Some(copy)),
+        FileChange::MakeFile { owner, .. } | FileChange::MakeDirectory { owner, .. } => {
+            (owner, None)
+        }
+        FileChange::Remove { .. } => return Vec::new(),
     };
-    (copy.from == Tree::Input(position)).then(|| Selector::Copy(copy_selector(copy)))
+    let named = owner
+        .as_ref()
+        .is_some_and(|owner| owner.names == OwnerNames::Input(position));
+    let copy = copy.filter(|copy| copy.from == Tree::Input(position));
+    let copy = copy.map(|copy| Selector::Copy(copy_selector(copy)));
+    named
+        .then_some(Selector::Names)
+        .into_iter()
+        .chain(copy)
+        .collect()
 }
 
 fn copy_selector(copy: &Copy) -> CopySelector {
