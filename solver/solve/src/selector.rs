@@ -172,3 +172,121 @@ fn copy_selector(copy: &Copy) -> CopySelector {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use llb::op::{File, FileAction, Owner, UserName};
+
+    use super::*;
+
+    fn copy(source: &str) -> Copy {
+        Copy {
+            from: Tree::Input(1),
+            source: source.to_owned(),
+            destination: "/x/".to_owned(),
+            owner: None,
+            mode: None,
+            wildcard: false,
+            unpack: false,
+            exclude: Vec::new(),
+            parents: false,
+        }
+    }
+
+    fn file(copies: Vec<Copy>) -> Op {
+        let base = |n: usize| {
+            if n == 0 {
+                Tree::Input(0)
+            } else {
+                Tree::Action(n - 1)
+            }
+        };
+        let action = |(n, copy)| FileAction {
+            base: base(n),
+            change: FileChange::Copy(copy),
+            output: false,
+        };
+        Op::File(File {
+            actions: copies.into_iter().enumerate().map(action).collect(),
+        })
+    }
+
+    fn parts(op: &Op, position: usize) -> Vec<Selector> {
+        match dependency(op, position) {
+            Dependency::Content(selectors) => selectors,
+            Dependency::Definition => panic!("a file op depends on content"),
+        }
+    }
+
+    #[test]
+    fn a_copy_needs_what_it_copies_and_all_of_what_it_changes() {
+        let op = file(vec![copy("/b"), copy("/a"), copy("/b")]);
+        assert_eq!(parts(&op, 0), [Selector::Tree]);
+        let paths: Vec<String> = parts(&op, 1)
+            .into_iter()
+            .map(|selector| match selector {
+                Selector::Copy(copy) => copy.path,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(paths, ["/a", "/b"]);
+    }
+
+    #[test]
+    fn all_of_a_tree_includes_its_parts() {
+        let mut onto_itself = copy("/a");
+        onto_itself.from = Tree::Input(0);
+        assert_eq!(parts(&file(vec![onto_itself]), 0), [Selector::Tree]);
+    }
+
+    #[test]
+    fn metadata_that_the_copy_sets_does_not_count() {
+        let attributes = |copy: &Copy| copy_selector(copy).attributes;
+        let root = Owner {
+            user: UserName::Id(0),
+            group: None,
+            names: OwnerNames::Changed,
+        };
+        let with = |mode, owner| Copy {
+            mode,
+            owner,
+            ..copy("/a")
+        };
+        assert_eq!(
+            attributes(&copy("/a")),
+            Attributes {
+                mode: true,
+                owner: true
+            }
+        );
+        assert_eq!(
+            attributes(&with(Some(ModeChange::Octal(0o644)), Some(root))),
+            Attributes {
+                mode: false,
+                owner: false
+            }
+        );
+        let symbolic = with(Some(ModeChange::Symbolic("u+x".to_owned())), None);
+        assert_eq!(
+            attributes(&symbolic),
+            Attributes {
+                mode: true,
+                owner: true
+            }
+        );
+    }
+
+    #[test]
+    fn names_that_are_looked_up_in_an_input_count() {
+        let owner = Owner {
+            user: UserName::Name("web".to_owned()),
+            group: None,
+            names: OwnerNames::Input(2),
+        };
+        let op = file(vec![Copy {
+            owner: Some(owner),
+            ..copy("/a")
+        }]);
+        assert_eq!(parts(&op, 2), [Selector::Names]);
+    }
+}

@@ -231,7 +231,7 @@ impl World {
                     report.ran.push(*vertex);
                 }
                 Work::Lookup { vertex, .. } => {
-                    assert!(!build.graph.vertex(*vertex).metadata.ignore_cache)
+                    assert!(!build.graph.vertex(*vertex).metadata.ignore_cache);
                 }
                 Work::Record {
                     vertex,
