@@ -1,1 +1,44 @@
-//! placeholder
+//! Layers as directories: mounted over each other, committed, packed, unpacked, compared.
+//!
+//! Vocabulary: a *layer* is what one step changed, kept in place as an overlay upper directory. A
+//! *snapshot* is a committed layer on top of its parent; a *chain* is a snapshot and all below it;
+//! *scratch* is the chain without layers, written `None`. A *whiteout* is the mark a layer leaves where
+//! it removed something, an *opaque* directory hides the one below. A *tree manifest* ([`Tree`]) lists
+//! what one layer holds, with digests; it is made once, at commit, and checksums of any part of a chain
+//! come from the manifests alone.
+//!
+//! The life of a layer: [`Snapshots::prepare`] gives an [`Active`] one, writable through
+//! [`Active::mount`] or, without a mount, through [`Active::layer`]; [`Active::commit`] makes it a
+//! snapshot; dropping it instead forgets it. [`Snapshots::apply`] makes a snapshot from an OCI layer
+//! tar, [`Snapshots::diff`] the tar from a snapshot.
+//!
+//! Trees that somebody else filled are only entered through a [`Root`] or a [`Layer`]: every path in
+//! them is resolved by descriptor and cannot leave them.
+
+mod active;
+mod apply;
+mod checksum;
+mod diff;
+mod local;
+mod mount;
+pub mod overlay;
+pub mod pattern;
+mod root;
+mod snapshots;
+pub mod source;
+mod tree;
+mod walk;
+
+pub use active::Active;
+pub use apply::ApplyError;
+pub use checksum::{ChecksumError, Select, SelectCopy};
+pub use diff::{DiffError, DiffInfo};
+pub use local::Local;
+pub use pattern::{Matcher, PatternError, Patterns};
+pub use root::{METADATA_FILE_LIMIT, Root};
+pub use snapshots::{SnapshotError, Snapshots};
+pub use store::{SnapshotId, SnapshotRow};
+pub use tree::{Counting, Entry, Kind, Merged, Tree, TreeError, Xattr};
+pub use walk::WalkError;
+
+use source::is_absence;

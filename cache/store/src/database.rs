@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -144,12 +143,7 @@ fn connect(root: &Path) -> Result<Connection, OpenError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // SQLite calls a file it may only read "unable to open": ask the system for its own word.
-    if let Err(source) = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path)
-    {
+    if let Err(source) = fs::OpenOptions::new().create(true).append(true).open(&path) {
         return Err(OpenError::Store(match source.kind() {
             io::ErrorKind::PermissionDenied => StoreError::ReadOnly {
                 root: root.to_owned(),

@@ -1,0 +1,160 @@
+//! A layer that is being written.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci::{Digest, Key, KeyHasher};
+use rustix::fs::{AtFlags, Gid, Mode, Uid};
+use store::{NewSnapshot, SnapshotId, TmpDir};
+
+use crate::mount::{self, Overlay, Writes};
+use crate::overlay;
+use crate::snapshots::{SnapshotError, Snapshots, open_directory};
+use crate::tree::Tree;
+use crate::walk::{NothingKnown, Origin, Walk};
+
+/// A layer under construction on top of a chain, in a work directory of the store that goes when
+/// this is dropped.
+#[derive(Debug)]
+pub struct Active {
+    snapshots: Snapshots,
+    parent: Option<SnapshotId>,
+    tmp: TmpDir,
+}
+
+impl Snapshots {
+    /// Begins a layer on top of a chain.
+    pub fn prepare(&self, parent: Option<SnapshotId>) -> Result<Active, SnapshotError> {
+        let active = Active {
+            snapshots: self.clone(),
+            parent,
+            tmp: self.store.tmp_dir()?,
+        };
+        for directory in [active.staged(), active.upper(), active.work()] {
+            fs::create_dir(&directory).map_err(SnapshotError::file("create", &directory))?;
+        }
+        active.take_over_root()?;
+        Ok(active)
+    }
+}
+
+impl Active {
+    /// The chain this layer is on top of.
+    pub fn parent(&self) -> Option<SnapshotId> {
+        self.parent
+    }
+
+    /// The directory that holds what this layer changes, in overlayfs's way.
+    pub fn upper(&self) -> PathBuf {
+        self.staged().join("fs")
+    }
+
+    /// The whole tree, mounted for writing and detached.
+    ///
+    /// Everything that holds the mount must be gone before [`Active::commit`], and while it is there
+    /// nothing else may write into [`Active::upper`].
+    pub fn mount(&self) -> Result<OwnedFd, SnapshotError> {
+        let layers = self.snapshots.open_layers(self.parent)?;
+        let failed = |source| SnapshotError::Mount {
+            layers: layers.len() + 1,
+            source,
+        };
+        if layers.is_empty() {
+            return mount::bind(&self.upper()).map_err(failed);
+        }
+        let upper = open_directory(&self.upper())?;
+        let work = open_directory(&self.work())?;
+        let writes = Some(Writes {
+            upper: upper.as_fd(),
+            work: work.as_fd(),
+        });
+        let lowers = layers.iter().map(AsFd::as_fd).collect();
+        Overlay { lowers, writes }.mount().map_err(failed)
+    }
+
+    /// Makes the layer a snapshot: reads it once, and moves it into the store.
+    pub fn commit(self) -> Result<SnapshotId, SnapshotError> {
+        self.commit_as(None)
+    }
+
+    /// Commits a layer whose uncompressed tar is known.
+    pub(crate) fn commit_as(self, diff_id: Option<Digest>) -> Result<SnapshotId, SnapshotError> {
+        let tree = self.walk()?;
+        let manifest = self.staged().join("tree");
+        fs::write(&manifest, tree.encode()).map_err(SnapshotError::file("write", &manifest))?;
+        let tree_root = tree.root();
+        let new = NewSnapshot {
+            parent: self.parent,
+            diff_id,
+            chain_id: diff_id.map(|it| self.chain_id(it)).transpose()?.flatten(),
+            content: content_on(&self.snapshots.content(self.parent)?, &tree_root),
+            tree_root,
+            size: tree.size(),
+        };
+        Ok(self.snapshots.store.commit_snapshot(&self.staged(), &new)?)
+    }
+
+    fn walk(&self) -> Result<Tree, SnapshotError> {
+        let root = open_directory(&self.upper())?;
+        let walk = Walk {
+            root: root.as_fd(),
+            ignore: None,
+            known: &NothingKnown,
+            origin: Origin::Layer,
+        };
+        Ok(Tree::new(walk.run(Path::new(""))?))
+    }
+
+    /// The chain id with this layer on top, if that of the chain below is known.
+    fn chain_id(&self, diff_id: Digest) -> Result<Option<Digest>, SnapshotError> {
+        let Some(parent) = self.parent else {
+            return Ok(Some(diff_id));
+        };
+        let below = self.snapshots.store.snapshot(parent)?.chain_id;
+        Ok(below.map(|below| chain_id(&below, &diff_id)))
+    }
+
+    /// The root directory of a new layer looks like the one below.
+    fn take_over_root(&self) -> Result<(), SnapshotError> {
+        let upper = self.upper();
+        let failed =
+            |error: rustix::io::Errno| SnapshotError::file("prepare", &upper)(error.into());
+        let dir = open_directory(&upper)?;
+        let Some(parent) = self.parent else {
+            return rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755)).map_err(failed);
+        };
+        let below = open_directory(&self.snapshots.store.snapshot_fs(parent))?;
+        let stat = rustix::fs::fstat(&below).map_err(failed)?;
+        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        if (stat.st_uid, stat.st_gid) != (0, 0) {
+            rustix::fs::chownat(&dir, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+                .map_err(failed)?;
+        }
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed)?;
+        let attributes = overlay::read_xattrs(below.as_fd());
+        for xattr in attributes.map_err(SnapshotError::file("read", &upper))? {
+            overlay::set_xattr_at(dir.as_fd(), b".", &xattr)
+                .map_err(SnapshotError::file("prepare", &upper))?;
+        }
+        Ok(())
+    }
+
+    fn staged(&self) -> PathBuf {
+        self.tmp.path().join("snapshot")
+    }
+
+    /// Beside the layer and not in it: overlayfs's own, and never committed.
+    fn work(&self) -> PathBuf {
+        self.tmp.path().join("work")
+    }
+}
+
+/// OCI's name of a chain: of the one below, and the layer on top.
+pub(crate) fn chain_id(below: &Digest, diff_id: &Digest) -> Digest {
+    Digest::of(format!("{below} {diff_id}").as_bytes())
+}
+
+fn content_on(below: &Key, tree_root: &Key) -> Key {
+    KeyHasher::new("chain").key(below).key(tree_root).finish()
+}

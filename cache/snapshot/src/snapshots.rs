@@ -1,0 +1,194 @@
+//! The snapshots of a store.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oci::{Key, KeyHasher};
+use rustix::fs::{Mode, OFlags};
+use store::{SnapshotId, Store, StoreError};
+
+use crate::mount::{self, Overlay};
+use crate::tree::{Merged, Tree, TreeError};
+use crate::walk::WalkError;
+
+/// The kernel mounts no more layers over each other.
+const MOST_LAYERS: usize = 500;
+/// How many merged chains are remembered; more than a build looks at in turn.
+const REMEMBERED_CHAINS: usize = 8;
+
+/// Why something with a snapshot failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The store could not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A layer's files could not be read.
+    #[error("cannot read the files of a layer")]
+    Walk(#[from] WalkError),
+    /// A tree manifest in the store is not one.
+    #[error("snapshot {id} has no usable tree manifest")]
+    Tree {
+        /// Whose manifest it is.
+        id: SnapshotId,
+        /// What is wrong with it.
+        #[source]
+        source: TreeError,
+    },
+    /// More layers than the kernel can mount.
+    #[error("a chain of {0} layers is too long: the kernel mounts at most {MOST_LAYERS}")]
+    TooManyLayers(usize),
+    /// The kernel refused an overlay mount.
+    #[error("cannot mount a chain of {layers} layers as overlay")]
+    Mount {
+        /// How many.
+        layers: usize,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file or directory of the store could not be used.
+    #[error("cannot {what} `{}`", path.display())]
+    File {
+        /// The verb.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SnapshotError {
+    /// For `map_err`: a file operation that failed.
+    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { what, path, source }
+    }
+}
+
+/// The snapshots of a store. Clones share what they remember; threads may use them at once.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    pub(crate) store: Store,
+    remembered: Arc<Mutex<Remembered>>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    chains: HashMap<SnapshotId, Arc<Merged>>,
+}
+
+impl Snapshots {
+    /// The snapshots of `store`.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            remembered: Arc::default(),
+        }
+    }
+
+    /// The store they are in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A chain, mounted read-only and detached: use the descriptor as a root, or attach it somewhere.
+    pub fn view(&self, top: Option<SnapshotId>) -> Result<OwnedFd, SnapshotError> {
+        let Some(top) = top else {
+            return mount::empty().map_err(|source| SnapshotError::Mount { layers: 0, source });
+        };
+        let layers = self.open_layers(Some(top))?;
+        let failed = |source| SnapshotError::Mount {
+            layers: layers.len(),
+            source,
+        };
+        // The kernel wants two lower directories where there is no upper one.
+        let floor = mount::empty().map_err(failed)?;
+        let lowers = layers.iter().chain([&floor]).map(AsFd::as_fd).collect();
+        Overlay {
+            lowers,
+            writes: None,
+        }
+        .mount()
+        .map_err(failed)
+    }
+
+    /// The key of everything a chain holds: equal for chains of equal layers, however they were made.
+    pub fn content(&self, top: Option<SnapshotId>) -> Result<Key, SnapshotError> {
+        match top {
+            None => Ok(KeyHasher::new("scratch").finish()),
+            Some(id) => Ok(self.store.snapshot(id)?.content),
+        }
+    }
+
+    /// The manifest of one layer.
+    pub fn tree(&self, id: SnapshotId) -> Result<Tree, SnapshotError> {
+        let path = self.store.tree_path(id);
+        let bytes = std::fs::read(&path).map_err(SnapshotError::file("read", &path))?;
+        Tree::decode(&bytes).map_err(|source| SnapshotError::Tree { id, source })
+    }
+
+    /// What a chain shows.
+    pub fn merged(&self, top: Option<SnapshotId>) -> Result<Arc<Merged>, SnapshotError> {
+        let Some(top) = top else {
+            return Ok(Arc::default());
+        };
+        if let Some(known) = self.remembered().chains.get(&top) {
+            return Ok(Arc::clone(known));
+        }
+        let ancestry = self.store.ancestry(top)?;
+        let mut merged = Merged::default();
+        let mut from = 0;
+        for (at, row) in ancestry.iter().enumerate().rev() {
+            if let Some(known) = self.remembered().chains.get(&row.id) {
+                (merged, from) = (Merged::clone(known), at + 1);
+                break;
+            }
+        }
+        for row in &ancestry[from..] {
+            merged = merged.with(Arc::new(self.tree(row.id)?));
+        }
+        let merged = Arc::new(merged);
+        let mut remembered = self.remembered();
+        if remembered.chains.len() >= REMEMBERED_CHAINS {
+            remembered.chains.clear();
+        }
+        remembered.chains.insert(top, Arc::clone(&merged));
+        Ok(merged)
+    }
+
+    /// The directories of a chain's layers, topmost first, open.
+    pub(crate) fn open_layers(
+        &self,
+        top: Option<SnapshotId>,
+    ) -> Result<Vec<OwnedFd>, SnapshotError> {
+        let Some(top) = top else {
+            return Ok(Vec::new());
+        };
+        let ancestry = self.store.ancestry(top)?;
+        if ancestry.len() > MOST_LAYERS {
+            return Err(SnapshotError::TooManyLayers(ancestry.len()));
+        }
+        ancestry
+            .iter()
+            .rev()
+            .map(|row| open_directory(&self.store.snapshot_fs(row.id)))
+            .collect()
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, SnapshotError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|error| SnapshotError::file("open", path)(error.into()))
+}
