@@ -1,0 +1,29 @@
+//! What surrounds one run of an op.
+
+use std::path::PathBuf;
+
+use solve::progress::Stream;
+
+use crate::Cancel;
+
+/// What surrounds one run of an op.
+pub struct Context<'a> {
+    /// Whose build it is.
+    pub session: &'a dyn Session,
+    /// Takes what the process writes, piece by piece as it comes.
+    pub log: &'a (dyn Fn(Stream, &[u8]) + Sync),
+    /// Whether to give up.
+    pub cancel: &'a Cancel,
+}
+
+/// What the person who builds lends to the build.
+pub trait Session: Send + Sync {
+    /// The directory that goes by `name` (`context`), if there is one.
+    fn local(&self, name: &str) -> Option<PathBuf>;
+
+    /// The value of the secret `id`, if there is one.
+    fn secret(&self, id: &str) -> Option<Vec<u8>>;
+
+    /// The socket of the ssh agent `id`, if there is one.
+    fn ssh(&self, id: &str) -> Option<PathBuf>;
+}
