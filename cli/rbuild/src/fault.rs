@@ -1,0 +1,211 @@
+//! Errors into words: the chain on one line, then a hint.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io;
+
+use crate::exit::Exit;
+use crate::output::OutputError;
+use crate::progress::clean;
+
+/// Why a command ended badly.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// What comes before the error itself: source excerpts, last lines of a step. Ends with a newline.
+    preamble: String,
+    /// How the line begins: `ERROR: failed to build: ` as docker has it, or `error: `.
+    prefix: &'static str,
+    error: anyhow::Error,
+    hint: Option<String>,
+    exit: Exit,
+    silent: bool,
+}
+
+impl Fault {
+    /// What the person asked for makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            ..Self::from(anyhow::Error::msg(message.into()))
+        }
+    }
+
+    /// Nothing is left to say.
+    pub(crate) fn silent(exit: Exit) -> Self {
+        Self {
+            exit,
+            silent: true,
+            ..Self::from(anyhow::Error::msg(""))
+        }
+    }
+
+    /// The same with what to do about it.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// The same with another exit status.
+    pub(crate) fn exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
+    /// The same behind another prefix.
+    pub(crate) fn prefix(self, prefix: &'static str) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// The same below other text.
+    pub(crate) fn below(self, preamble: String) -> Self {
+        Self { preamble, ..self }
+    }
+
+    /// Everything that goes to standard error.
+    pub(crate) fn words(&self) -> String {
+        if self.silent {
+            return String::new();
+        }
+        let mut text = self.preamble.clone();
+        text.push_str(self.prefix);
+        text.push_str(&chain(&self.error));
+        text.push('\n');
+        if let Some(hint) = self.hint.clone().or_else(|| usual_hint(&self.error)) {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        text
+    }
+
+    /// How the program ends with it.
+    pub(crate) fn status(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Fault {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let broken_pipe = error
+            .downcast_ref()
+            .is_some_and(OutputError::is_broken_pipe);
+        Self {
+            preamble: String::new(),
+            prefix: "error: ",
+            error,
+            hint: None,
+            exit: if broken_pipe {
+                Exit::BrokenPipe
+            } else {
+                Exit::Failure
+            },
+            silent: broken_pipe,
+        }
+    }
+}
+
+/// The error and its causes. An error that repeats its cause's words does not get them twice.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for part in error.chain().map(ToString::to_string) {
+        if text.ends_with(&part) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&part);
+    }
+    // Newlines are part of some messages; the rest of what acts on a terminal is nobody's business.
+    text.lines()
+        .map(|line| clean(line.as_bytes()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What helps against what the environment refuses.
+fn usual_hint(error: &anyhow::Error) -> Option<String> {
+    let kinds = error.chain().filter_map(|part| {
+        let io = part.downcast_ref::<io::Error>()?;
+        // An error made of another has the other's kind, if it is one of the system's.
+        Some(
+            io.source()
+                .and_then(|it| it.downcast_ref::<io::Error>())
+                .unwrap_or(io)
+                .kind(),
+        )
+    });
+    let by_kind = kinds.filter_map(|kind| match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(FULL),
+        io::ErrorKind::ReadOnlyFilesystem => Some(READ_ONLY),
+        _ => None,
+    });
+    let by_store =
+        error
+            .chain()
+            .filter_map(|part| match part.downcast_ref::<store::StoreError>()? {
+                store::StoreError::Full { .. } => Some(FULL),
+                store::StoreError::ReadOnly { .. } => Some(READ_ONLY),
+                store::StoreError::Corrupt { .. } => {
+                    Some("move the store away and start with an empty one")
+                }
+                _ => None,
+            });
+    by_kind.chain(by_store).next().map(str::to_owned)
+}
+
+const FULL: &str =
+    "free some space, `rbuild image prune -a` removes images, or set RBUILD_ROOT to a larger disk";
+const READ_ONLY: &str = "set RBUILD_ROOT to a directory that can be written";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read `{0}`")]
+    struct Outer(&'static str, #[source] io::Error);
+
+    #[test]
+    fn the_chain_is_one_line_and_the_hint_another() {
+        let error = Outer("x", io::ErrorKind::StorageFull.into());
+        assert_eq!(
+            Fault::from(error).words(),
+            format!("error: cannot read `x`: no storage space\nhint: {FULL}\n")
+        );
+        let error = Outer("x", io::ErrorKind::NotFound.into());
+        let fault = Fault::from(error).hint("look elsewhere").prefix("ERROR: ");
+        assert_eq!(
+            fault.words(),
+            "ERROR: cannot read `x`: entity not found\nhint: look elsewhere\n"
+        );
+        assert_eq!(fault.status().code(), 1);
+    }
+
+    #[test]
+    fn a_cause_that_was_named_already_is_not_repeated() {
+        let error = anyhow::anyhow!("No such image: x").context("cannot run: No such image: x");
+        assert_eq!(chain(&error), "cannot run: No such image: x");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error_to_talk_about() {
+        let fault = Fault::from(OutputError(io::ErrorKind::BrokenPipe.into()));
+        assert_eq!((fault.words().as_str(), fault.status().code()), ("", 141));
+        let fault = Fault::from(OutputError(io::ErrorKind::StorageFull.into()));
+        assert_eq!(fault.status().code(), 1);
+        assert!(
+            fault
+                .words()
+                .starts_with("error: cannot write to standard output: "),
+            "{}",
+            fault.words()
+        );
+    }
+
+    #[test]
+    fn errors_cannot_act_on_the_terminal() {
+        let fault = Fault::from(anyhow::anyhow!("no file `\u{1b}[2Jx`"));
+        assert_eq!(fault.words(), "error: no file `x`\n");
+    }
+}

@@ -1,0 +1,91 @@
+//! Commands about images that exist.
+
+mod filter;
+mod history;
+mod inspect;
+mod ls;
+mod prune;
+mod rm;
+mod tag;
+
+#[cfg(test)]
+mod tests;
+
+use oci::ImageConfig;
+use store::{ImageRecord, Store};
+
+use crate::fault::Fault;
+
+pub(crate) use history::history;
+pub(crate) use inspect::inspect;
+pub(crate) use ls::ls;
+pub(crate) use prune::prune;
+pub(crate) use rm::rm;
+pub(crate) use tag::tag;
+
+/// The image that people mean by `word`.
+fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
+    store.resolve(word).map_err(|error| {
+        let unknown = matches!(error, store::ResolveError::Unknown(_));
+        let fault = Fault::from(error);
+        if unknown {
+            fault.hint("`rbuild images` lists what there is")
+        } else {
+            fault
+        }
+    })
+}
+
+/// The config of an image.
+fn config(store: &Store, image: &ImageRecord) -> Result<ImageConfig, ConfigError> {
+    let bytes = std::io::read_to_string(store.open_blob(&image.id)?).map_err(|source| {
+        ConfigError::Read {
+            id: image.id,
+            source,
+        }
+    })?;
+    serde_json::from_str(&bytes).map_err(|source| ConfigError::Parse {
+        id: image.id,
+        source,
+    })
+}
+
+/// Why an image's config cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum ConfigError {
+    #[error(transparent)]
+    Open(#[from] store::StoreError),
+    #[error("cannot read the config {id}")]
+    Read {
+        id: oci::Digest,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the config {id} is none")]
+    Parse {
+        id: oci::Digest,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// `2 weeks ago`; `N/A` where nobody knows.
+fn ago(time: Option<jiff::Timestamp>) -> String {
+    let Some(time) = time else {
+        return "N/A".to_owned();
+    };
+    let elapsed = jiff::Timestamp::now().duration_since(time);
+    format!(
+        "{} ago",
+        crate::human::duration(elapsed.try_into().unwrap_or_default())
+    )
+}
+
+/// A time as Go prints it, in the time zone of the machine.
+fn clock_time(time: Option<jiff::Timestamp>) -> String {
+    let Some(time) = time else {
+        return "N/A".to_owned();
+    };
+    let zoned = time.to_zoned_datetime(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
