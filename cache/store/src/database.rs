@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -143,7 +144,12 @@ fn connect(root: &Path) -> Result<Connection, OpenError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     // SQLite calls a file it may only read "unable to open": ask the system for its own word.
-    if let Err(source) = fs::OpenOptions::new().create(true).append(true).open(&path) {
+    if let Err(source) = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)
+    {
         return Err(OpenError::Store(match source.kind() {
             io::ErrorKind::PermissionDenied => StoreError::ReadOnly {
                 root: root.to_owned(),

@@ -192,6 +192,8 @@ pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<(), Fault> {
     let tmp = root.join("tmp");
     let entries: Vec<_> = match fs::read_dir(&tmp) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+        // Somebody tidied up by hand.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return make_directory(&tmp),
         Err(error) => return Err(Fault::file("read", &tmp)(error)),
     };
     if entries.is_empty() {

@@ -23,7 +23,11 @@ pub struct Directives {
 
 impl Default for Directives {
     fn default() -> Self {
-        Self { syntax: None, escape: '\\', check: None }
+        Self {
+            syntax: None,
+            escape: '\\',
+            check: None,
+        }
     }
 }
 

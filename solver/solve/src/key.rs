@@ -72,3 +72,102 @@ impl Step {
         json!({ "op": self.op, "inputs": self.inputs })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use llb::op::{Copy, File, FileAction, FileChange, Tree};
+
+    use super::*;
+
+    fn copy(source: &str, parents: bool) -> Op {
+        let change = FileChange::Copy(Copy {
+            from: Tree::Input(0),
+            source: source.to_owned(),
+            destination: "/x/".to_owned(),
+            owner: None,
+            mode: None,
+            wildcard: false,
+            unpack: false,
+            exclude: Vec::new(),
+            parents,
+        });
+        Op::File(File {
+            actions: vec![FileAction {
+                base: Tree::Scratch,
+                change,
+                output: true,
+            }],
+        })
+    }
+
+    fn checksum(text: &str) -> Key {
+        KeyHasher::new("test").text(text).finish()
+    }
+
+    fn by_content(text: &str, selector: &str) -> Vec<InputKey> {
+        vec![InputKey::Content(vec![(
+            Selector::Path(selector.to_owned()),
+            checksum(text),
+        )])]
+    }
+
+    fn key(source: &str, content: &str) -> Key {
+        Step::new(&copy(source, false), by_content(content, source)).key()
+    }
+
+    #[test]
+    fn a_file_that_moves_is_the_same_file() {
+        assert_eq!(key("/a/main.c", "1"), key("/b/c/main.c", "1"));
+        assert_ne!(key("/a/main.c", "1"), key("/a/other.c", "1"));
+        assert_ne!(key("/a/main.c", "1"), key("/a/main.c", "2"));
+        assert_eq!(key("/a/dir/", "1"), key("/b/dir/", "1"));
+    }
+
+    #[test]
+    fn a_path_that_is_kept_or_that_says_what_to_take_counts() {
+        let parents = |source| Step::new(&copy(source, true), by_content("1", source)).key();
+        assert_ne!(parents("/a/main.c"), parents("/b/main.c"));
+        let defined = |source| {
+            let input = InputKey::Definition {
+                key: checksum("1"),
+                output: 0,
+            };
+            Step::new(&copy(source, false), vec![input]).key()
+        };
+        assert_ne!(defined("/a/main.c"), defined("/b/main.c"));
+    }
+
+    #[test]
+    fn definition_and_content_never_meet() {
+        let of = |input| Step::new(&copy("/a", false), vec![input]).key();
+        let definition = |output| {
+            of(InputKey::Definition {
+                key: checksum("1"),
+                output,
+            })
+        };
+        assert_ne!(definition(0), definition(1));
+        assert_ne!(
+            definition(0),
+            of(InputKey::Content(vec![(Selector::Tree, checksum("1"))]))
+        );
+        assert_ne!(
+            of(InputKey::Content(vec![])),
+            of(InputKey::Content(vec![(Selector::Tree, checksum("1"))]))
+        );
+    }
+
+    #[test]
+    fn a_preimage_shows_every_field() {
+        let step = Step::new(&copy("/a/main.c", false), by_content("1", "/a/main.c"));
+        let preimage = step.preimage();
+        let change = &preimage["op"]["File"]["actions"][0]["change"]["Copy"];
+        assert_eq!(change["source"], "main.c");
+        assert_eq!(change["destination"], "/x/");
+        assert_eq!(preimage["inputs"][0]["content"][0][0]["Path"], "/a/main.c");
+        assert_eq!(
+            preimage["inputs"][0]["content"][0][1],
+            checksum("1").to_string()
+        );
+    }
+}

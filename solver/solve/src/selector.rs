@@ -1,7 +1,7 @@
 //! Which part of an input counts for a step.
 
 use llb::Op;
-use llb::op::{Copy, FileChange, ModeChange, MountKind, Tree};
+use llb::op::{Copy, FileChange, ModeChange, MountKind, OwnerNames, Tree};
 use serde::Serialize;
 
 /// A part of a tree whose content can be checksummed.
@@ -11,6 +11,8 @@ pub enum Selector {
     Tree,
     /// What is at an absolute path, with its own metadata: a bind mount.
     Path(String),
+    /// `/etc/passwd` and `/etc/group`, each of which may be missing: where names are looked up.
+    Names,
     /// What a copy takes.
     Copy(CopySelector),
 }
@@ -137,11 +139,24 @@ fn mounted(kind: &MountKind, target: &str, position: usize) -> Option<Selector> 
     })
 }
 
-fn copied(change: &FileChange, position: usize) -> Option<Selector> {
-    let FileChange::Copy(copy) = change else {
-        return None;
+fn copied(change: &FileChange, position: usize) -> Vec<Selector> {
+    let (owner, copy) = match change {
+        FileChange::Copy(copy) => (&copy.owner, Some(copy)),
+        FileChange::MakeFile { owner, .. } | FileChange::MakeDirectory { owner, .. } => {
+            (owner, None)
+        }
+        FileChange::Remove { .. } => return Vec::new(),
     };
-    (copy.from == Tree::Input(position)).then(|| Selector::Copy(copy_selector(copy)))
+    let named = owner
+        .as_ref()
+        .is_some_and(|owner| owner.names == OwnerNames::Input(position));
+    let copy = copy.filter(|copy| copy.from == Tree::Input(position));
+    let copy = copy.map(|copy| Selector::Copy(copy_selector(copy)));
+    named
+        .then_some(Selector::Names)
+        .into_iter()
+        .chain(copy)
+        .collect()
 }
 
 fn copy_selector(copy: &Copy) -> CopySelector {
@@ -155,5 +170,123 @@ fn copy_selector(copy: &Copy) -> CopySelector {
             mode: !matches!(copy.mode, Some(ModeChange::Octal(_))),
             owner: copy.owner.is_none(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llb::op::{File, FileAction, Owner, UserName};
+
+    use super::*;
+
+    fn copy(source: &str) -> Copy {
+        Copy {
+            from: Tree::Input(1),
+            source: source.to_owned(),
+            destination: "/x/".to_owned(),
+            owner: None,
+            mode: None,
+            wildcard: false,
+            unpack: false,
+            exclude: Vec::new(),
+            parents: false,
+        }
+    }
+
+    fn file(copies: Vec<Copy>) -> Op {
+        let base = |n: usize| {
+            if n == 0 {
+                Tree::Input(0)
+            } else {
+                Tree::Action(n - 1)
+            }
+        };
+        let action = |(n, copy)| FileAction {
+            base: base(n),
+            change: FileChange::Copy(copy),
+            output: false,
+        };
+        Op::File(File {
+            actions: copies.into_iter().enumerate().map(action).collect(),
+        })
+    }
+
+    fn parts(op: &Op, position: usize) -> Vec<Selector> {
+        match dependency(op, position) {
+            Dependency::Content(selectors) => selectors,
+            Dependency::Definition => panic!("a file op depends on content"),
+        }
+    }
+
+    #[test]
+    fn a_copy_needs_what_it_copies_and_all_of_what_it_changes() {
+        let op = file(vec![copy("/b"), copy("/a"), copy("/b")]);
+        assert_eq!(parts(&op, 0), [Selector::Tree]);
+        let paths: Vec<String> = parts(&op, 1)
+            .into_iter()
+            .map(|selector| match selector {
+                Selector::Copy(copy) => copy.path,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(paths, ["/a", "/b"]);
+    }
+
+    #[test]
+    fn all_of_a_tree_includes_its_parts() {
+        let mut onto_itself = copy("/a");
+        onto_itself.from = Tree::Input(0);
+        assert_eq!(parts(&file(vec![onto_itself]), 0), [Selector::Tree]);
+    }
+
+    #[test]
+    fn metadata_that_the_copy_sets_does_not_count() {
+        let attributes = |copy: &Copy| copy_selector(copy).attributes;
+        let root = Owner {
+            user: UserName::Id(0),
+            group: None,
+            names: OwnerNames::Changed,
+        };
+        let with = |mode, owner| Copy {
+            mode,
+            owner,
+            ..copy("/a")
+        };
+        assert_eq!(
+            attributes(&copy("/a")),
+            Attributes {
+                mode: true,
+                owner: true
+            }
+        );
+        assert_eq!(
+            attributes(&with(Some(ModeChange::Octal(0o644)), Some(root))),
+            Attributes {
+                mode: false,
+                owner: false
+            }
+        );
+        let symbolic = with(Some(ModeChange::Symbolic("u+x".to_owned())), None);
+        assert_eq!(
+            attributes(&symbolic),
+            Attributes {
+                mode: true,
+                owner: true
+            }
+        );
+    }
+
+    #[test]
+    fn names_that_are_looked_up_in_an_input_count() {
+        let owner = Owner {
+            user: UserName::Name("web".to_owned()),
+            group: None,
+            names: OwnerNames::Input(2),
+        };
+        let op = file(vec![Copy {
+            owner: Some(owner),
+            ..copy("/a")
+        }]);
+        assert_eq!(parts(&op, 2), [Selector::Names]);
     }
 }

@@ -1,0 +1,708 @@
+//! The store as its users see it, one process at a time.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use oci::media_type::Compression;
+use oci::{Digest, Key, KeyHasher, Reference};
+use serde_json::json;
+use store::{
+    Build, ImageRecord, NewSnapshot, OpenError, Record, ResolveError, Sharing, SnapshotId, Store,
+    StoreError,
+};
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn key(text: &str) -> Key {
+    let mut hasher = KeyHasher::new("test");
+    hasher.text(text);
+    hasher.finish()
+}
+
+fn name(text: &str) -> Reference {
+    text.parse().unwrap()
+}
+
+/// Commits a layer of one file that holds `text`.
+fn snapshot(store: &Store, parent: Option<SnapshotId>, text: &str) -> SnapshotId {
+    let staged = store.tmp_dir().unwrap();
+    fs::create_dir(staged.path().join("fs")).unwrap();
+    fs::write(staged.path().join("fs/file"), text).unwrap();
+    fs::write(staged.path().join("tree"), text).unwrap();
+    let new = NewSnapshot {
+        parent,
+        diff_id: None,
+        chain_id: None,
+        content: key(text),
+        tree_root: key(text),
+        size: text.len() as u64,
+    };
+    store.commit_snapshot(staged.path(), &new).unwrap()
+}
+
+fn record(store: &Store, key_text: &str, outputs: &[Option<SnapshotId>]) {
+    let record = Record {
+        key: key(key_text),
+        kind: "definition".to_owned(),
+        preimage: json!({ "op": key_text }),
+        outputs: outputs.to_vec(),
+        name: "RUN make".to_owned(),
+        started: Timestamp::now(),
+        duration: Duration::from_millis(7),
+    };
+    store.record(&record).unwrap();
+}
+
+fn image(store: &Store, config: &str, top: Option<SnapshotId>, names: &[&str]) -> Digest {
+    let id = store.put_blob(config.as_bytes()).unwrap();
+    let record = ImageRecord {
+        id,
+        top,
+        diff_ids: Vec::new(),
+        manifest: None,
+        created: None,
+        size: 0,
+    };
+    store
+        .put_image(
+            &record,
+            &names.iter().map(|it| name(it)).collect::<Vec<_>>(),
+        )
+        .unwrap();
+    id
+}
+
+/// As if the machine had gone down since everything was written: no row is of this boot.
+fn power_cut(root: &Path) {
+    let database = rusqlite::Connection::open(root.join("db.sqlite")).unwrap();
+    database
+        .execute_batch("UPDATE snapshots SET boot = 'before'; UPDATE blobs SET boot = 'before'")
+        .unwrap();
+}
+
+fn is_empty(directory: &Path) -> bool {
+    fs::read_dir(directory).unwrap().next().is_none()
+}
+
+#[test]
+fn a_blob_is_found_by_its_digest() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"hello ").unwrap();
+    writer.write_all(b"world").unwrap();
+    let (digest, size) = writer.commit().unwrap();
+    assert_eq!((digest, size), (Digest::of(b"hello world"), 11));
+    let mut text = String::new();
+    store
+        .open_blob(&digest)
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, "hello world");
+    assert_eq!(store.blob_size(&digest).unwrap(), 11);
+
+    store.remove_blob(&digest).unwrap();
+    assert!(!store.has_blob(&digest).unwrap());
+    assert!(
+        matches!(store.open_blob(&digest), Err(StoreError::MissingBlob(missing)) if missing == digest)
+    );
+}
+
+#[test]
+fn a_blob_that_is_not_what_was_announced_never_was() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let mut writer = store.blob_writer().unwrap();
+    writer.append(b"forged").unwrap();
+    let error = writer.commit_expected(&Digest::of(b"honest")).unwrap_err();
+    assert!(
+        matches!(error, StoreError::WrongDigest { found, .. } if found == Digest::of(b"forged"))
+    );
+    assert!(!store.has_blob(&Digest::of(b"forged")).unwrap());
+    drop(store);
+    assert!(is_empty(&root.path().join("tmp")), "no work is left");
+    assert!(is_empty(&root.path().join("blobs/sha256")));
+}
+
+#[test]
+fn a_layers_blob_is_forgotten_with_the_blob() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let (diff_id, blob) = (Digest::of(b"tar"), store.put_blob(b"compressed").unwrap());
+    store
+        .record_layer_blob(&diff_id, Compression::Gzip, &blob)
+        .unwrap();
+    assert_eq!(
+        store.layer_blob(&diff_id, Compression::Gzip).unwrap(),
+        Some((blob, 10))
+    );
+    assert_eq!(store.layer_blob(&diff_id, Compression::Zstd).unwrap(), None);
+    store.remove_blob(&blob).unwrap();
+    assert_eq!(store.layer_blob(&diff_id, Compression::Gzip).unwrap(), None);
+}
+
+#[test]
+fn a_chain_is_listed_from_its_lowest_layer() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let base = snapshot(&store, None, "base");
+    let middle = snapshot(&store, Some(base), "middle");
+    let top = snapshot(&store, Some(middle), "top");
+    let chain: Vec<_> = store
+        .ancestry(top)
+        .unwrap()
+        .iter()
+        .map(|row| row.id)
+        .collect();
+    assert_eq!(chain, [base, middle, top]);
+    assert_eq!(
+        fs::read_to_string(store.snapshot_fs(top).join("file")).unwrap(),
+        "top"
+    );
+    assert_eq!(fs::read_to_string(store.tree_path(base)).unwrap(), "base");
+    assert_eq!(store.snapshot(top).unwrap().content, key("top"));
+
+    let (diff_id, chain_id) = (Digest::of(b"diff"), Digest::of(b"chain"));
+    store.set_diff_id(base, &diff_id, &chain_id).unwrap();
+    assert_eq!(
+        store
+            .snapshot_by_chain_id(&chain_id)
+            .unwrap()
+            .map(|row| (row.id, row.diff_id)),
+        Some((base, Some(diff_id)))
+    );
+}
+
+#[test]
+fn one_chain_is_stored_once() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let commit = || {
+        let staged = store.tmp_dir().unwrap();
+        fs::create_dir(staged.path().join("fs")).unwrap();
+        let id = Some(Digest::of(b"layer"));
+        let new = NewSnapshot {
+            parent: None,
+            diff_id: id,
+            chain_id: id,
+            content: key(""),
+            tree_root: key(""),
+            size: 0,
+        };
+        store.commit_snapshot(staged.path(), &new).unwrap()
+    };
+    assert_eq!(commit(), commit());
+}
+
+#[test]
+fn what_a_killed_commit_left_is_moved_out_of_the_way() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let orphan = root.path().join("snapshots/1/fs");
+    fs::create_dir_all(&orphan).unwrap();
+    fs::write(orphan.join("file"), "orphan").unwrap();
+    let id = snapshot(&store, None, "real");
+    assert_eq!(id, SnapshotId(1));
+    assert_eq!(
+        fs::read_to_string(store.snapshot_fs(id).join("file")).unwrap(),
+        "real"
+    );
+}
+
+#[test]
+fn a_result_is_found_by_its_key_while_its_outputs_are_there() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let id = snapshot(&store, None, "out");
+    record(&store, "step", &[Some(id), None]);
+    assert_eq!(
+        store.result(&key("step")).unwrap().unwrap().outputs,
+        [Some(id), None]
+    );
+    assert_eq!(store.result(&key("other")).unwrap(), None);
+    let known = store.records_named("RUN make", 5).unwrap();
+    assert_eq!(known[0].preimage, json!({ "op": "step" }));
+    assert_eq!(known[0].outputs, [Some(id), None]);
+
+    store.drop_snapshot(id).unwrap();
+    assert_eq!(store.result(&key("step")).unwrap(), None);
+    assert!(!store.snapshot_fs(id).exists());
+}
+
+#[test]
+fn a_result_of_snapshots_that_are_gone_is_not_recorded() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let record = Record {
+        key: key("step"),
+        kind: "definition".to_owned(),
+        preimage: json!(null),
+        outputs: vec![Some(SnapshotId(99))],
+        name: String::new(),
+        started: Timestamp::now(),
+        duration: Duration::ZERO,
+    };
+    assert!(matches!(
+        store.record(&record),
+        Err(StoreError::MissingSnapshot(SnapshotId(99)))
+    ));
+    assert_eq!(store.result(&key("step")).unwrap(), None);
+}
+
+#[test]
+fn after_a_power_cut_nothing_is_returned_before_it_is_verified() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let base = snapshot(&store, None, "base");
+    let top = snapshot(&store, Some(base), "top");
+    record(&store, "step", &[Some(top)]);
+    power_cut(root.path());
+
+    assert_eq!(store.result(&key("step")).unwrap(), None);
+    assert!(matches!(
+        store.snapshot(base),
+        Err(StoreError::MissingSnapshot(_))
+    ));
+    let waiting: Vec<_> = store
+        .unverified()
+        .unwrap()
+        .iter()
+        .map(|row| row.id)
+        .collect();
+    assert_eq!(waiting, [base, top]);
+    assert!(
+        store.mark_verified(top).is_err(),
+        "its parent is not trusted yet"
+    );
+    store.mark_verified(base).unwrap();
+    store.mark_verified(top).unwrap();
+    assert_eq!(
+        store.result(&key("step")).unwrap().unwrap().outputs,
+        [Some(top)]
+    );
+    assert!(store.unverified().unwrap().is_empty());
+}
+
+#[test]
+fn a_snapshot_dropped_takes_what_stands_on_it_along() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let base = snapshot(&store, None, "base");
+    let top = snapshot(&store, Some(base), "top");
+    let beside = snapshot(&store, None, "beside");
+    record(&store, "step", &[Some(beside), Some(top)]);
+    let id = image(&store, "{}", Some(top), &["app"]);
+    assert_eq!(store.drop_snapshot(base).unwrap(), [top, base]);
+    assert_eq!(store.result(&key("step")).unwrap(), None);
+    assert_eq!(store.image(&id).unwrap().unwrap().top, None);
+    assert!(store.snapshot(beside).is_ok());
+}
+
+#[test]
+fn after_a_power_cut_a_torn_blob_is_gone_and_a_whole_one_is_there() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let (whole, torn) = (
+        store.put_blob(b"whole").unwrap(),
+        store.put_blob(b"torn").unwrap(),
+    );
+    fs::write(store.blob_path(&torn).unwrap(), "").unwrap();
+    power_cut(root.path());
+    assert!(store.has_blob(&whole).unwrap());
+    assert!(!store.has_blob(&torn).unwrap());
+    assert_eq!(store.put_blob(b"torn").unwrap(), torn);
+    assert_eq!(store.blob_size(&torn).unwrap(), 4);
+}
+
+#[test]
+fn what_was_synced_outlives_a_power_cut() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let id = snapshot(&store, None, "out");
+    record(&store, "step", &[Some(id)]);
+    assert!(!store.snapshot(id).unwrap().durable);
+    assert!(store.mark_synced(Duration::from_secs(60)).unwrap());
+    assert!(store.snapshot(id).unwrap().durable);
+    power_cut(root.path());
+    assert!(store.unverified().unwrap().is_empty());
+    assert!(store.result(&key("step")).unwrap().is_some());
+}
+
+#[test]
+fn an_image_is_meant_by_name_or_by_the_beginning_of_its_id() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let [one, two] = [
+        image(&store, "{\"a\":1}", None, &["app", "app:v1"]),
+        image(&store, "{\"a\":2}", None, &[]),
+    ];
+    for word in [
+        "app",
+        "app:latest",
+        "docker.io/library/app:v1",
+        &one.hex(),
+        &one.to_string(),
+        &one.short(),
+    ] {
+        assert_eq!(store.resolve(word).unwrap().id, one, "{word}");
+    }
+    assert!(matches!(
+        store.resolve("nothing"),
+        Err(ResolveError::Unknown(_))
+    ));
+    assert!(matches!(
+        store.resolve("Bad Name"),
+        Err(ResolveError::Malformed(_))
+    ));
+    assert_eq!(
+        store
+            .dangling_images()
+            .unwrap()
+            .iter()
+            .map(|it| it.id)
+            .collect::<Vec<_>>(),
+        [two]
+    );
+    assert_eq!(store.names(&one).unwrap(), [name("app"), name("app:v1")]);
+    assert_eq!(store.images().unwrap().len(), 2);
+}
+
+#[test]
+fn a_beginning_shared_by_two_ids_is_refused() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let ids: Vec<_> = (0..17)
+        .map(|number| image(&store, &format!("{{\"n\":{number}}}"), None, &[]))
+        .collect();
+    let first_digit = |id: &Digest| id.hex()[..1].to_owned();
+    let shared = ids
+        .iter()
+        .map(first_digit)
+        .find(|digit| ids.iter().filter(|id| first_digit(id) == *digit).count() > 1);
+    let shared = shared.expect("seventeen ids, sixteen digits");
+    assert!(
+        matches!(store.resolve(&shared), Err(ResolveError::Ambiguous { count, .. }) if count > 1)
+    );
+}
+
+#[test]
+fn a_name_moves_from_image_to_image() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let one = image(&store, "{\"a\":1}", None, &["app"]);
+    let two = image(&store, "{\"a\":2}", None, &[]);
+    assert_eq!(store.tag(&name("app"), &two).unwrap(), Some(one));
+    assert_eq!(store.resolve("app").unwrap().id, two);
+    assert_eq!(store.tag(&name("app"), &two).unwrap(), None);
+    assert!(store.last_tagged(&two).unwrap().is_some());
+    assert_eq!(store.untag(&name("app")).unwrap(), Some(two));
+    assert!(store.remove_image(&two).unwrap());
+    assert!(!store.remove_image(&two).unwrap());
+    assert!(store.tag(&name("app"), &two).is_err());
+}
+
+#[test]
+fn an_image_without_its_config_is_not_added() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let record = ImageRecord {
+        id: Digest::of(b"nowhere"),
+        top: None,
+        diff_ids: Vec::new(),
+        manifest: None,
+        created: None,
+        size: 0,
+    };
+    assert!(matches!(
+        store.put_image(&record, &[name("app")]),
+        Err(StoreError::MissingBlob(_))
+    ));
+    assert!(
+        store.image_named(&name("app")).unwrap().is_none(),
+        "no name is left half-way"
+    );
+}
+
+#[test]
+fn only_what_nothing_leads_to_is_collected() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let base = snapshot(&store, None, "base");
+    let cached = snapshot(&store, Some(base), "cached");
+    let imaged = snapshot(&store, Some(base), "imaged");
+    let leased = snapshot(&store, Some(base), "leased");
+    let lost = snapshot(&store, Some(cached), "lost");
+    record(&store, "step", &[Some(cached)]);
+    let config = image(&store, "{}", Some(imaged), &["app"]);
+    let blob = store.put_blob(b"nobody's").unwrap();
+    assert_eq!(
+        store.gc().unwrap(),
+        store::Collected::default(),
+        "an open store keeps what it made"
+    );
+    drop(store);
+
+    let store = Store::open(root.path()).unwrap();
+    let lease = store.lease(&[leased], &[]).unwrap();
+    fs::create_dir(root.path().join("snapshots/4711")).unwrap();
+    fs::write(
+        root.path()
+            .join("blobs/sha256")
+            .join(Digest::of(b"x").hex()),
+        "x",
+    )
+    .unwrap();
+    let collected = store.gc().unwrap();
+    assert_eq!(
+        (collected.snapshots, collected.blobs),
+        (vec![lost], vec![blob])
+    );
+    assert_eq!(collected.bytes, 12);
+    assert!(!root.path().join("snapshots/4711").exists());
+    assert_eq!(
+        fs::read_dir(root.path().join("blobs/sha256"))
+            .unwrap()
+            .count(),
+        1
+    );
+    drop(lease);
+    assert_eq!(store.gc().unwrap().snapshots, [leased]);
+
+    store.remove_image(&config).unwrap();
+    store
+        .forget_results(Timestamp::now() + Duration::from_secs(1))
+        .unwrap();
+    assert_eq!(store.gc().unwrap().snapshots, [imaged, cached, base]);
+    assert!(is_empty(&root.path().join("snapshots")));
+}
+
+#[test]
+fn a_key_is_held_by_one_at_a_time_and_leaves_no_file() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let held = store.lock_key(&key("step")).unwrap();
+    assert!(store.try_lock_key(&key("step")).unwrap().is_none());
+    assert!(store.try_lock_key(&key("other")).unwrap().is_some());
+    std::thread::scope(|threads| {
+        let waiter = threads.spawn(|| store.lock_key(&key("step")).unwrap());
+        drop(held);
+        drop(waiter.join().unwrap());
+    });
+    drop(
+        store
+            .try_lock_key(&key("step"))
+            .unwrap()
+            .expect("it is free again"),
+    );
+    assert!(is_empty(&root.path().join("locks")));
+}
+
+#[test]
+fn a_cache_mount_is_one_directory_whatever_its_name() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let path = store.cache_mount("../../etc").unwrap();
+    assert!(path.is_dir() && path.parent() == Some(&root.path().join("mounts")));
+    assert_eq!(store.cache_mount("../../etc").unwrap(), path);
+    assert_ne!(store.cache_mount("/root/.cache").unwrap(), path);
+    let shared = [
+        store.lock_cache_mount("c", Sharing::Shared).unwrap(),
+        store.lock_cache_mount("c", Sharing::Shared).unwrap(),
+    ];
+    drop(shared);
+    drop(store.lock_cache_mount("c", Sharing::Locked).unwrap());
+}
+
+#[test]
+fn builds_are_listed_from_the_latest() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let build = |name: &str| Build {
+        name: name.to_owned(),
+        started: Timestamp::from_second(1).unwrap(),
+        duration: Duration::from_secs(2),
+        steps: 3,
+        cached: 1,
+        image: Some(Digest::of(b"")),
+        error: None,
+    };
+    store.record_build(&build("first")).unwrap();
+    store.record_build(&build("second")).unwrap();
+    let builds = store.builds(10).unwrap();
+    assert_eq!(
+        builds
+            .iter()
+            .map(|row| row.build.clone())
+            .collect::<Vec<_>>(),
+        [build("second"), build("first")]
+    );
+}
+
+#[test]
+fn work_directories_go_with_their_guard_and_whatever_is_in_them() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let directory = store.tmp_dir().unwrap();
+    let closed = directory.path().join("work/work");
+    fs::create_dir_all(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    let path = directory.path().to_owned();
+    drop(directory);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_live_owners_work_is_left_alone() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let directory = store.tmp_dir().unwrap();
+    let other = Store::open(root.path()).unwrap();
+    other.gc().unwrap();
+    assert!(directory.path().is_dir());
+}
+
+fn open_error(root: &Path) -> String {
+    Store::open(root).unwrap_err().to_string()
+}
+
+#[test]
+fn a_store_of_a_newer_rbuild_is_refused() {
+    let root = scratch();
+    drop(Store::open(root.path()).unwrap());
+    let database = rusqlite::Connection::open(root.path().join("db.sqlite")).unwrap();
+    database.pragma_update(None, "user_version", 7).unwrap();
+    let shown = root.path().display();
+    assert_eq!(
+        open_error(root.path()),
+        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 1)")
+    );
+}
+
+#[test]
+fn a_damaged_database_is_called_so() {
+    let root = scratch();
+    drop(Store::open(root.path()).unwrap());
+    let path = root.path().join("db.sqlite");
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(root.path().join(format!("db.sqlite{suffix}"))).unwrap();
+    }
+    fs::write(
+        &path,
+        "garbage, nothing but garbage, for more than the hundred bytes of a header".repeat(10),
+    )
+    .unwrap();
+    assert_eq!(
+        open_error(root.path()),
+        format!("the store's database `{}` is damaged", path.display())
+    );
+}
+
+#[test]
+fn a_file_is_no_store() {
+    let root = scratch();
+    let file = root.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(matches!(
+        Store::open(&file),
+        Err(OpenError::NotADirectory { .. })
+    ));
+    assert!(matches!(
+        Store::open(&file.join("below")),
+        Err(OpenError::NotADirectory { .. })
+    ));
+}
+
+#[test]
+fn as_root_a_store_of_another_user_is_refused() {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let root = scratch();
+    chown(root.path(), Some(4242), None).unwrap();
+    let shown = root.path().display();
+    assert_eq!(
+        open_error(root.path()),
+        format!("the store `{shown}` belongs to user 4242, not to user 0")
+    );
+}
+
+#[test]
+fn the_store_is_closed_to_others() {
+    let root = scratch();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    drop(Store::open(root.path()).unwrap());
+    assert_eq!(
+        fs::metadata(root.path()).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+}
+
+/// A small tmpfs at a directory, as long as the guard lives.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(bytes: usize) -> Self {
+        let directory = scratch();
+        let options = std::ffi::CString::new(format!("size={bytes},mode=700")).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount(
+            "tmpfs",
+            directory.path(),
+            "tmpfs",
+            flags,
+            options.as_c_str(),
+        )
+        .expect("this test needs root");
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn as_root_a_full_disk_is_called_so_and_the_store_survives_it() {
+    let disk = SmallDisk::new(2 << 20);
+    let root = disk.0.path();
+    let store = Store::open(root).unwrap();
+    let small = store.put_blob(b"small").unwrap();
+    let full = format!(
+        "no space left on the disk of the store `{}`",
+        root.display()
+    );
+    let mut writer = store.blob_writer().unwrap();
+    let error = std::iter::repeat_with(|| writer.append(&[7; 1 << 16]))
+        .find_map(Result::err)
+        .unwrap();
+    assert_eq!(error.to_string(), full);
+    // While the disk is full, the database cannot grow either.
+    let failed =
+        (0..1000).find_map(|number| store.cache_mount(&format!("{number}").repeat(500)).err());
+    assert_eq!(failed.map(|error| error.to_string()), Some(full));
+    drop(writer);
+    assert_eq!(store.put_blob(b"next").unwrap(), Digest::of(b"next"));
+    assert!(store.has_blob(&small).unwrap());
+}
+
+#[test]
+fn as_root_a_read_only_store_is_called_so() {
+    let disk = SmallDisk::new(2 << 20);
+    let root = disk.0.path();
+    drop(Store::open(root).unwrap());
+    rustix::mount::mount_remount(root, rustix::mount::MountFlags::RDONLY, c"").unwrap();
+    assert_eq!(
+        open_error(root),
+        format!("the store `{}` cannot be written", root.display())
+    );
+    assert!(open_error(&root.join("below")).ends_with("/below` cannot be written"));
+}

@@ -1,0 +1,91 @@
+//! "Did you mean": the known word nearest to a mistyped one.
+
+use strsim::levenshtein;
+
+/// Whether capitals make a difference to [`suggest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// `From` and `from` are two words.
+    Sensitive,
+    /// They are one, and the suggestion takes the case of what was written.
+    Insensitive,
+}
+
+/// At this many edits two words have nothing to do with each other.
+const TOO_FAR: usize = 3;
+
+/// The one of `known` that is at most two edits from `word`; the first of several equally near.
+///
+/// `None` also where `word` is itself known: then it is not the spelling that is wrong.
+pub fn suggest<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    case: Case,
+) -> Option<String> {
+    let fold = |text: &str| match case {
+        Case::Sensitive => text.to_owned(),
+        Case::Insensitive => text.to_lowercase(),
+    };
+    let wanted = fold(word);
+    // No word of a Dockerfile's vocabulary is this long, and the distance costs length times length.
+    if wanted.len() > 64 {
+        return None;
+    }
+    let mut nearest = (TOO_FAR, None);
+    for candidate in known.into_iter().map(fold) {
+        let distance = levenshtein(&wanted, &candidate);
+        if distance == 0 {
+            return None;
+        }
+        if distance < nearest.0 {
+            nearest = (distance, Some(candidate));
+        }
+    }
+    nearest.1.map(|it| {
+        if case == Case::Insensitive {
+            in_case_of(word, &it)
+        } else {
+            it
+        }
+    })
+}
+
+/// `text` in capitals where all of `model` is.
+fn in_case_of(model: &str, text: &str) -> String {
+    if model == model.to_lowercase() {
+        text.to_lowercase()
+    } else if model == model.to_uppercase() {
+        text.to_uppercase()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, suggest};
+
+    #[test]
+    fn a_near_word_is_suggested_in_the_case_that_was_written() {
+        let known = ["COPY", "FROM", "RUN"];
+        assert_eq!(
+            suggest("FORM", known, Case::Insensitive).as_deref(),
+            Some("FROM")
+        );
+        assert_eq!(
+            suggest("form", known, Case::Insensitive).as_deref(),
+            Some("from")
+        );
+        assert_eq!(
+            suggest("Form", known, Case::Insensitive).as_deref(),
+            Some("from")
+        );
+        assert_eq!(suggest("form", known, Case::Sensitive), None);
+    }
+
+    #[test]
+    fn far_words_and_known_words_get_no_suggestion() {
+        assert_eq!(suggest("BANANA", ["COPY"], Case::Insensitive), None);
+        assert_eq!(suggest("copy", ["COPY", "COPYY"], Case::Insensitive), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! What the scenarios build from, made on the spot and the same every time.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+/// Files in one directory of a tree.
+const PER_DIRECTORY: usize = 100;
+
+/// Writes `count` files of about 4 KiB, a hundred to a directory.
+pub(crate) fn write_tree(root: &Path, count: usize) -> io::Result<()> {
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for directory in 0..count.div_ceil(PER_DIRECTORY) {
+        let path = root.join(format!("d{directory:04}"));
+        fs::create_dir_all(&path)?;
+        for file in 0..PER_DIRECTORY.min(count - directory * PER_DIRECTORY) {
+            let size = 1024 + usize::try_from(noise.next() % 6144).unwrap_or_default();
+            fs::write(path.join(format!("f{file:02}.c")), noise.text(size))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file of `mebibytes`, half of it noise and half of it text that compresses.
+pub(crate) fn write_file(path: &Path, mebibytes: usize) -> io::Result<()> {
+    let mut noise = Noise(0x2545_f491_4f6c_dd1d);
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    for _ in 0..mebibytes * 8 {
+        let random: Vec<u8> = (0..8192).flat_map(|_| noise.next().to_le_bytes()).collect();
+        out.write_all(&random)?;
+        out.write_all(&noise.text(64 << 10))?;
+    }
+    out.flush()
+}
+
+/// A small generator of numbers that look random.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// `size` bytes of words in lines, as compressible as source code.
+    fn text(&mut self, size: usize) -> Vec<u8> {
+        const WORDS: [&str; 16] = [
+            "return ", "static ", "int ", "value", "length", " = ", "(", ");\n", "if (", ") {\n",
+            "}\n", "buffer", "->", "next", "0x1f, ", "/* ",
+        ];
+        let mut text = Vec::with_capacity(size + 16);
+        while text.len() < size {
+            let mut choices = self.next();
+            for _ in 0..16 {
+                text.extend_from_slice(
+                    WORDS[usize::try_from(choices & 15).unwrap_or_default()].as_bytes(),
+                );
+                choices >>= 4;
+            }
+        }
+        text.truncate(size);
+        text
+    }
+}
