@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -29,6 +30,8 @@ pub(crate) struct Contender {
     kind: Kind,
     program: PathBuf,
     way: Way,
+    /// Where containers/storage keeps a store's state; it refuses paths longer than 50 bytes.
+    state: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +158,7 @@ impl Contender {
             kind,
             program,
             way: Way::default(),
+            state: bench.work.join("s"),
         };
         contender.is_served()?;
         let ways = match kind {
@@ -348,11 +352,14 @@ impl Contender {
                 command.env("RBUILD_ROOT", store);
             }
             Kind::Buildah | Kind::Podman => {
+                let mut name = DefaultHasher::new();
+                store.hash(&mut name);
+                let state = self.state.join(format!("{:x}", name.finish()));
                 command
                     .arg("--root")
                     .arg(store.join("storage"))
                     .arg("--runroot")
-                    .arg(store.join("run"));
+                    .arg(state);
                 command
                     .args(["--cgroup-manager", "cgroupfs"])
                     .args(self.way.storage);

@@ -151,10 +151,6 @@ fn compete(
             scenario.name(),
             round + 1
         ));
-        match scenario.floor(bench, round) {
-            Ok(samples) => samples.iter().for_each(|it| table.add_floor(it)),
-            Err(error) => table.note(&format!("{}, floor: {}", scenario.name(), one_line(&error))),
-        }
         entered.retain(|contender| match scenario.round(bench, contender, round) {
             Ok(samples) => {
                 samples.iter().for_each(|it| table.add(contender.name, it));
@@ -170,6 +166,10 @@ fn compete(
                 false
             }
         });
+        match scenario.floor(bench, round) {
+            Ok(samples) => samples.iter().for_each(|it| table.add_floor(it)),
+            Err(error) => table.note(&format!("{}, floor: {}", scenario.name(), one_line(&error))),
+        }
     }
 }
 

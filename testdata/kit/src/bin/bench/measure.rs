@@ -116,13 +116,11 @@ fn duration(time: nix::sys::time::TimeVal) -> Duration {
 }
 
 fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .take(4);
-    words
-        .map(|it| it.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    Path::new(command.get_program())
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn tail(log: &Path) -> String {

@@ -35,7 +35,7 @@ const STAGES: usize = 8;
 /// What all scenarios share: where to work, how much of it, and the base image.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    work: PathBuf,
+    pub(crate) work: PathBuf,
     pub(crate) quick: bool,
     /// The base image as a tar.
     pub(crate) base: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct Sample {
 }
 
 /// One kind of work. For every contender that is admitted `prepare` is called once, then `round` in turn with the
-/// others; `floor` is called before each round. A round returns a sample for each row the scenario has.
+/// others; `floor` is called after each round. A round returns a sample for each row the scenario has.
 pub(crate) trait Scenario {
     /// The word it is chosen by.
     fn name(&self) -> &'static str;
