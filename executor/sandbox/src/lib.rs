@@ -1,8 +1,34 @@
-//! One process, held (API only for the moment).
+//! One process, held: a plain [`Spec`] in, a [`Running`] process out, and in the end its [`Exit`].
+//!
+//! The process is the first one of its own pid namespace and sees nothing of the host: own mount,
+//! ipc, uts, network and cgroup namespaces, a root file system handed in as a detached mount, a
+//! `/dev`, `/proc` and `/sys` made for it, fourteen capabilities, a system call filter, and no
+//! descriptor but the first three. It dies with its owner, whatever happens to either.
+//!
+//! What is allowed and denied stands as commented data in [`seccomp`], [`capability`] and
+//! [`mounts`]; `plan` turns a spec into a list of steps, and `sys`, the only unsafe code of the
+//! project, takes those steps between clone and exec.
+//!
+//! Needs root (or the capabilities of root in the first user namespace) and Linux 6.8 or newer.
+
+pub mod capability;
+pub mod mounts;
 pub mod network;
+pub mod seccomp;
+
+mod cgroup;
+mod plan;
 mod running;
 mod spawn;
+mod spawner;
 mod spec;
+mod stub;
+#[expect(
+    unsafe_code,
+    reason = "the one place where system calls without a safe wrapper are made"
+)]
+mod sys;
+
 pub use running::{Exit, Handle, Running, Status, Usage, WaitError};
 pub use spawn::{SpawnError, spawn};
 pub use spec::{

@@ -8,6 +8,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use rustix::termios::Winsize;
 
+use crate::cgroup::Groups;
+use crate::spawner;
+use crate::stub::Stubs;
+use crate::sys;
+
 /// A process in its sandbox.
 ///
 /// Dropping it without [`wait`](Running::wait) kills the process and everything it started, and waits for that.
@@ -21,6 +26,8 @@ pub struct Running {
     pub(crate) terminal: Option<Arc<OwnedFd>>,
     /// Keeps the mounts alive past the end of the process, so that taking them down is nobody's wait.
     pub(crate) mounts: Option<OwnedFd>,
+    pub(crate) stubs: Stubs,
+    pub(crate) groups: Groups,
     pub(crate) over: bool,
 }
 
@@ -73,7 +80,19 @@ impl Running {
 
     fn finish(&mut self) -> Result<Exit, WaitError> {
         self.over = true;
-        Err(WaitError(io::Error::other("nothing was started")))
+        let waited = sys::wait(self.pid).map_err(WaitError);
+        self.stubs.remove();
+        let oom_killed = self.groups.oom_killed();
+        self.groups.remove();
+        if let Some(mounts) = self.mounts.take() {
+            spawner::drop_later(mounts);
+        }
+        let (status, usage) = waited?;
+        Ok(Exit {
+            status,
+            usage,
+            oom_killed,
+        })
     }
 }
 

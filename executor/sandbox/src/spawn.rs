@@ -1,8 +1,16 @@
 //! From a [`Spec`] to a [`Running`] process.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rustix::process::Pid;
+
+use crate::plan::{self, Plan, Prepared, Step};
+use crate::spawner::Spawner;
+use crate::sys::{self, Cloned, Failure};
 use crate::{Running, Spec};
 
 /// A process could not be started.
@@ -73,8 +81,80 @@ fn errno_text(error: &io::Error) -> &'static str {
 /// Returns when the process runs its own program, or with the reason why it never will. May be
 /// called from any thread, which may end before the process does.
 pub fn spawn(spec: Spec) -> Result<Running, SpawnError> {
-    let _ = spec;
-    Err(SpawnError::Invalid(
-        "the sandbox is still being built".to_owned(),
-    ))
+    let spawner = Spawner::get().map_err(|it| SpawnError::Prepare {
+        what: it.what.to_owned(),
+        source: copy_of(&it.source),
+    })?;
+    let program = spec
+        .args
+        .first()
+        .map(|it| it.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let Prepared {
+        plan,
+        stubs,
+        groups,
+        ends,
+    } = plan::prepare(spec, spawner.owner())?;
+    let (plan, started) = spawner.run(plan);
+    let Cloned { pid, pidfd } = started.map_err(|it| explain(it, &plan, program))?;
+    let mounts = sys::mount_namespace(pidfd.as_fd());
+    Ok(Running {
+        pid,
+        pidfd: Arc::new(pidfd),
+        stdin: ends.stdin,
+        stdout: ends.stdout,
+        stderr: ends.stderr,
+        terminal: ends.terminal.map(Arc::new),
+        mounts: mounts.or_else(|| by_path(pid)),
+        stubs,
+        groups,
+        over: false,
+    })
+}
+
+/// The mount namespace of a process, where the kernel has no other way to it. The number cannot have
+/// changed hands, since nobody has reaped the process.
+fn by_path(pid: Pid) -> Option<OwnedFd> {
+    File::open(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero()))
+        .ok()
+        .map(OwnedFd::from)
+}
+
+fn explain(failure: Failure, plan: &Plan, program: String) -> SpawnError {
+    match failure {
+        Failure::Clone(source) => SpawnError::Step {
+            step: "clone()".to_owned(),
+            source,
+        },
+        Failure::Step {
+            index,
+            call,
+            source,
+        } => match &plan.steps[index] {
+            Step::Directory(path) => SpawnError::Directory {
+                path: PathBuf::from(path.to_string_lossy().into_owned()),
+                source: match source.raw_os_error() {
+                    Some(libc::EXDEV) => io::Error::other("it is outside of the root file system"),
+                    _ => source,
+                },
+            },
+            step => SpawnError::Step {
+                step: format!("{call}({step})"),
+                source,
+            },
+        },
+        Failure::Exec(source) => match source.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) => SpawnError::NotFound { program },
+            _ => SpawnError::NotExecutable { program, source },
+        },
+    }
+}
+
+/// Errors cannot be cloned, and this one is asked for again and again.
+fn copy_of(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(
+        || io::Error::new(error.kind(), error.to_string()),
+        io::Error::from_raw_os_error,
+    )
 }

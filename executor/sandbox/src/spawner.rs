@@ -1,0 +1,156 @@
+//! The thread that starts children, and the one that lets go of their mounts.
+//!
+//! All children of a process are started by one thread that lives as long as the process, since the
+//! kernel's promise to kill a child with its parent is bound to the parent's *thread*. This thread
+//! lives in a mount namespace of its own with almost nothing in it, so that copying it for each
+//! child costs next to nothing. It starts one child at a time, about a millisecond each.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
+use rustix::process::PidfdFlags;
+
+use crate::cgroup::Control;
+use crate::mounts;
+use crate::plan::Plan;
+use crate::sys::{self, Cloned, Failure, Guard, Stack};
+
+/// A plan and where to say what became of it.
+struct Job {
+    plan: Plan,
+    reply: SyncSender<(Plan, Result<Cloned, Failure>)>,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    jobs: Sender<Job>,
+    owner: OwnedFd,
+}
+
+/// Why there is no such thread.
+#[derive(Debug)]
+pub(crate) struct NoSpawner {
+    pub(crate) what: &'static str,
+    pub(crate) source: io::Error,
+}
+
+impl Spawner {
+    /// The spawner of this process, started at the first call.
+    pub(crate) fn get() -> Result<&'static Spawner, &'static NoSpawner> {
+        static SPAWNER: OnceLock<Result<Spawner, NoSpawner>> = OnceLock::new();
+        SPAWNER.get_or_init(start).as_ref()
+    }
+
+    /// A pidfd of this process.
+    pub(crate) fn owner(&'static self) -> &'static OwnedFd {
+        &self.owner
+    }
+
+    /// Runs a plan; the plan back, and the child or what went wrong.
+    pub(crate) fn run(&self, plan: Plan) -> (Plan, Result<Cloned, Failure>) {
+        let (reply, answer) = sync_channel(1);
+        self.jobs
+            .send(Job { plan, reply })
+            .expect("the spawner lives as long as the process");
+        answer.recv().expect("the spawner answers every job")
+    }
+}
+
+fn start() -> Result<Spawner, NoSpawner> {
+    let this = rustix::process::getpid();
+    let owner = rustix::process::pidfd_open(this, PidfdFlags::empty());
+    let owner = owner.map_err(|it| NoSpawner {
+        what: "a descriptor of this process",
+        source: it.into(),
+    })?;
+    let (jobs, queue) = channel();
+    let (ready, started) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("sandbox".to_owned());
+    let spawned = thread.spawn(move || match set_up() {
+        Ok(guard) => {
+            let _ = ready.send(Ok(()));
+            serve(&queue, &guard);
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    });
+    spawned.map_err(|source| NoSpawner {
+        what: "a thread",
+        source,
+    })?;
+    started.recv().expect("the thread says how it went")?;
+    Ok(Spawner { jobs, owner })
+}
+
+fn serve(queue: &Receiver<Job>, guard: &Guard) {
+    let mut stack = Stack::new();
+    while let Ok(Job { plan, reply }) = queue.recv() {
+        let started = sys::clone(&plan, &mut stack);
+        if let Ok(child) = &started
+            && let Err(error) = guard.watch(child.pidfd.as_fd())
+        {
+            tracing::warn!(%error, "the sandbox is without a guard");
+        }
+        // Whoever asked may have given up.
+        let _ = reply.send((plan, started));
+    }
+}
+
+/// Prepares the calling thread.
+fn set_up() -> Result<Guard, NoSpawner> {
+    let fail = |what| move |source: io::Error| NoSpawner { what, source };
+    sys::block_signals().map_err(fail("signals"))?;
+    let directories = Control::get()
+        .directories()
+        .map_err(fail("control groups"))?;
+    let guard = Guard::start(&directories).map_err(fail("a guard"))?;
+    sys::unshare(libc::CLONE_NEWNS).map_err(fail("a mount namespace (rbuild must be root)"))?;
+    empty_root().map_err(fail("an empty root"))?;
+    Ok(guard)
+}
+
+/// Leaves the calling thread with a root of two empty directories, and no other mount.
+fn empty_root() -> io::Result<()> {
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
+    let root = mounts::file_system(
+        "tmpfs",
+        &[("mode", "755")],
+        MountAttrFlags::MOUNT_ATTR_NOSUID,
+    )?;
+    for name in ["root", "files"] {
+        rustix::fs::mkdirat(&root, name, Mode::from(0o700))?;
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = rustix::fs::open("/", flags, Mode::empty())?;
+    rustix::mount::move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    rustix::process::fchdir(&root)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::process::fchdir(&old)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Lets go of a mount namespace in another thread: the kernel takes its mounts down before it returns.
+pub(crate) fn drop_later(mounts: OwnedFd) {
+    static TEARDOWN: OnceLock<Option<Sender<OwnedFd>>> = OnceLock::new();
+    let sender = TEARDOWN.get_or_init(|| {
+        let (sender, queue) = channel::<OwnedFd>();
+        let thread = std::thread::Builder::new().name("teardown".to_owned());
+        thread
+            .spawn(move || queue.into_iter().for_each(drop))
+            .ok()
+            .map(|_| sender)
+    });
+    if let Some(sender) = sender {
+        // If the thread is gone, the descriptor comes back and is dropped here.
+        let _ = sender.send(mounts);
+    }
+}

@@ -1,0 +1,260 @@
+//! A process that outlives its owner by a moment, to kill and clean up what the owner left.
+//!
+//! `PR_SET_PDEATHSIG` alone is not enough: the kernel forgets it when a process executes a
+//! set-user-ID program, and `RUN sudo …` is just that. So every owner has one guard, which holds a
+//! pidfd of every sandbox and the directories of the owner's control groups. It sleeps on a socket;
+//! when the owner is gone, in whatever way, the socket ends, and the guard kills, waits, removes.
+//!
+//! The guard shares its owner's memory (so that starting it copies nothing) and therefore keeps to
+//! the rules of [`child`](super::child): system calls only.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use libc::{c_int, c_void};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    sendmsg, socketpair,
+};
+
+use super::Stack;
+use super::raw::raw;
+
+/// Where the guard keeps its end of the socket.
+const SOCKET: RawFd = 0;
+
+/// Where the guard keeps the directories of control groups: from here on upwards.
+const DIRECTORIES: RawFd = 1;
+
+/// How many sandboxes an owner can have at once, by the names their control groups can have.
+pub(crate) const SLOTS: usize = 256;
+
+/// The owner's end.
+#[derive(Debug)]
+pub(crate) struct Guard(OwnedFd);
+
+/// What the guard has to know, leaked, since it is read after everything else is gone.
+struct Orders {
+    socket: RawFd,
+    /// Directories whose subdirectories `0` to `255` are to be removed, and their own parents and names.
+    groups: Vec<(RawFd, RawFd, std::ffi::CString)>,
+    slots: Vec<std::ffi::CString>,
+}
+
+impl Guard {
+    /// Starts the guard of this process. `groups` are the directories of its control groups, each
+    /// with its parent and its name there. All signals must be blocked.
+    pub(crate) fn start(groups: &[(OwnedFd, OwnedFd, String)]) -> io::Result<Guard> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 64)?;
+        let mut high = Vec::new();
+        for (group, parent, _) in groups {
+            high.push((
+                rustix::io::fcntl_dupfd_cloexec(group, 64)?,
+                rustix::io::fcntl_dupfd_cloexec(parent, 64)?,
+            ));
+        }
+        let name = |name: String| std::ffi::CString::new(name).map_err(io::Error::other);
+        let orders = Orders {
+            socket: theirs.as_raw_fd(),
+            groups: high
+                .iter()
+                .zip(groups)
+                .map(|((group, parent), (_, _, text))| {
+                    Ok((group.as_raw_fd(), parent.as_raw_fd(), name(text.clone())?))
+                })
+                .collect::<io::Result<_>>()?,
+            slots: (0..SLOTS)
+                .map(|slot| name(slot.to_string()))
+                .collect::<io::Result<_>>()?,
+        };
+        let orders: &'static Orders = Box::leak(Box::new(orders));
+        let stack: &'static mut Stack = Box::leak(Box::new(Stack::new()));
+        // SAFETY: stack and orders are never freed. `run` has the signature that `clone` calls and
+        // keeps to system calls. Without an exit signal the guard is nobody's to wait for until it
+        // is handed on to init. Its table of descriptors is a copy, so it closes nothing of ours.
+        let pid = unsafe {
+            libc::clone(
+                run,
+                stack.top(),
+                libc::CLONE_VM,
+                std::ptr::from_ref(orders).cast_mut().cast(),
+            )
+        };
+        if pid < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Guard(ours))
+    }
+
+    /// Puts a sandbox under guard.
+    pub(crate) fn watch(&self, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        let fds = [pidfd];
+        if !rights.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        sendmsg(
+            &self.0,
+            &[io::IoSlice::new(b"+")],
+            &mut rights,
+            SendFlags::empty(),
+        )?;
+        Ok(())
+    }
+}
+
+extern "C" fn run(orders: *mut c_void) -> c_int {
+    // SAFETY: `start` passes a leaked `Orders`.
+    let orders = unsafe { &*orders.cast::<Orders>() };
+    let mut next = DIRECTORIES;
+    keep(orders.socket, SOCKET);
+    for (group, parent, _) in &orders.groups {
+        keep(*group, next);
+        keep(*parent, next.wrapping_add(1));
+        next = next.wrapping_add(2);
+    }
+    // The owner's other descriptors, its locks and pipes among them, must end with the owner. A
+    // session of its own keeps the guard out of what happens to the terminal.
+    // SAFETY: closes the guard's own copies; the rest takes numbers.
+    unsafe {
+        raw!(SYS_close_range, next, u32::MAX, 0);
+        raw!(SYS_setsid);
+        raw!(SYS_chdir, c"/".as_ptr());
+    }
+    let first = next;
+    let mut last = first;
+    while let Some(received) = receive() {
+        last = last.max(received);
+        forget_finished(first, last);
+    }
+    end(first, last);
+    remove_groups(orders);
+    loop {
+        // SAFETY: ends the process without running anything of the shared memory.
+        unsafe { raw!(SYS_exit_group, 0) };
+    }
+}
+
+fn keep(from: RawFd, to: RawFd) {
+    // SAFETY: works on the guard's own table of descriptors; `from` is 64 or above, `to` below.
+    unsafe { raw!(SYS_dup3, from, to, 0) };
+}
+
+/// Waits for the next pidfd. `None` when the owner is gone.
+fn receive() -> Option<RawFd> {
+    let mut byte = 0u8;
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    let mut control = [0u64; 8];
+    loop {
+        // SAFETY: all zeroes is a valid header.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of_val(&control) as _;
+        // SAFETY: the header points to live locals.
+        let got = unsafe { raw!(SYS_recvmsg, SOCKET, &raw mut header, 0) };
+        if got <= 0 {
+            return None;
+        }
+        // SAFETY: the kernel has filled the control buffer as far as the header says; the macros of
+        // the C library walk it, and hold back where there is no message.
+        let received = unsafe {
+            let message = libc::CMSG_FIRSTHDR(&raw const header);
+            (!message.is_null()).then(|| libc::CMSG_DATA(message).cast::<c_int>().read_unaligned())
+        };
+        if received.is_some() {
+            return received;
+        }
+    }
+}
+
+/// Whether a process is there to be killed; `signal` 0 only asks.
+fn send(pidfd: RawFd, signal: c_int) -> bool {
+    // SAFETY: takes numbers, and a null pointer where information could be passed on.
+    let answer = unsafe {
+        raw!(
+            SYS_pidfd_send_signal,
+            pidfd,
+            signal,
+            std::ptr::null::<c_void>(),
+            0
+        )
+    };
+    answer == 0
+}
+
+fn forget_finished(first: RawFd, last: RawFd) {
+    let mut fd = first;
+    while fd <= last {
+        if !send(fd, 0) {
+            // SAFETY: closes the guard's own copy, if there is one at this number.
+            unsafe { raw!(SYS_close, fd) };
+        }
+        fd = fd.wrapping_add(1);
+    }
+}
+
+/// Kills what is left and waits until it is gone, so that its control groups can go.
+fn end(first: RawFd, last: RawFd) {
+    let mut fd = first;
+    while fd <= last {
+        send(fd, libc::SIGKILL);
+        fd = fd.wrapping_add(1);
+    }
+    let mut fd = first;
+    while fd <= last {
+        let mut poll = libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let limit = libc::timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        // SAFETY: the pointers are to live locals; a number without a descriptor answers at once.
+        unsafe {
+            raw!(
+                SYS_ppoll,
+                &raw mut poll,
+                1,
+                &raw const limit,
+                std::ptr::null::<u64>(),
+                8
+            );
+        }
+        fd = fd.wrapping_add(1);
+    }
+}
+
+fn remove_groups(orders: &Orders) {
+    let mut fd = DIRECTORIES;
+    for (_, _, name) in &orders.groups {
+        for slot in &orders.slots {
+            // SAFETY: the name is a C string; what is not there or in use stays as it is.
+            unsafe { raw!(SYS_unlinkat, fd, slot.as_ptr(), libc::AT_REMOVEDIR) };
+        }
+        // SAFETY: as above.
+        unsafe {
+            raw!(
+                SYS_unlinkat,
+                fd.wrapping_add(1),
+                name.as_ptr(),
+                libc::AT_REMOVEDIR
+            )
+        };
+        fd = fd.wrapping_add(2);
+    }
+}
