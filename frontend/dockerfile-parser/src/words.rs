@@ -192,3 +192,6 @@ fn into_expansion(lexed: lexer::Lexed) -> Expansion {
         unset: lexed.unset,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,9 +172,10 @@ impl<'a> Lexer<'a> {
     fn single_quoted(&mut self) -> Result<String, ExpandReason> {
         let start = self.position;
         self.next();
-        let length = self.source[self.position..]
-            .find('\'')
-            .ok_or(ExpandReason::UnclosedSingleQuote)?;
+        let Some(length) = self.source[self.position..].find('\'') else {
+            self.position = self.source.len();
+            return Err(ExpandReason::UnclosedSingleQuote);
+        };
         let inner = self.position..self.position + length;
         self.position = inner.end + 1;
         let kept = if self.style.quotes == Quotes::Keep {

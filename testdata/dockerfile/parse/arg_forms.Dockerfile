@@ -1,0 +1,8 @@
+ARG A
+ARG B=1 C D="x y"
+ARG E=
+ARG F='$A'
+ARG
+ARG =x
+FROM $B
+ARG A

@@ -1,0 +1,4 @@
+from a
+Run b
+rUN c
+cmd d

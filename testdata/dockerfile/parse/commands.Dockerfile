@@ -1,0 +1,7 @@
+FROM a
+CMD echo a   b
+CMD ["a"]
+CMD
+ENTRYPOINT exec x
+ENTRYPOINT []
+RUN

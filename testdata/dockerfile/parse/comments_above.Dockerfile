@@ -1,0 +1,13 @@
+# one
+FROM a
+
+# two
+#   three  
+
+# check=skip=X
+RUN b
+# four
+#
+# five
+CMD c
+# trailing

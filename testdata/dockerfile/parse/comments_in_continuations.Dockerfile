@@ -1,0 +1,7 @@
+FROM a
+RUN one \
+# gone
+    # gone too
+    && two \
+  && three
+CMD x

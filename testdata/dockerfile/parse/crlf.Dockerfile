@@ -1,0 +1,8 @@
+# escape=`
+FROM a
+# note
+RUN a `
+  b
+
+ENV x=1
+CMD ["c"]

@@ -1,0 +1,5 @@
+FROM a
+RUN -- --foo
+RUN --network=none -- --network=host x
+RUN --
+CMD -- x

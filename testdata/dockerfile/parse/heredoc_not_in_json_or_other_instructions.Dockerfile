@@ -1,0 +1,5 @@
+FROM a
+RUN ["cat", "<<EOF"]
+CMD cat <<EOF
+hello
+EOF

@@ -1,0 +1,10 @@
+FROM a
+COPY <<EOF <<'SINGLE' <<"DOUBLE" <<PA"R"T /x/
+$a
+EOF
+$a
+SINGLE
+$a
+DOUBLE
+$a
+PART

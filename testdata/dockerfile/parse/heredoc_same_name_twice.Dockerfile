@@ -1,0 +1,6 @@
+FROM a
+COPY <<a <<a /x/
+one
+a
+two
+a

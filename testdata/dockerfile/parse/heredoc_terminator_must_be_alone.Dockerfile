@@ -1,0 +1,7 @@
+FROM a
+RUN <<EOF
+EOF x
+ EOF
+EOFEOF
+EOF
+CMD x

@@ -1,0 +1,6 @@
+  FROM a
+	# x
+   	RUN b \
+   c
+ 
+    CMD d   

@@ -1,0 +1,4 @@
+FROM a
+RUN echo hi # x
+ENV a=b # c=d
+COPY a # /b

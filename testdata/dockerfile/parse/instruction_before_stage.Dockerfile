@@ -1,0 +1,5 @@
+ARG A
+RUN x
+COPY a b
+FROM a
+RUN y

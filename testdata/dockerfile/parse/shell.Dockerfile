@@ -1,0 +1,5 @@
+FROM a
+SHELL ["powershell", "-command"]
+SHELL powershell -command
+SHELL
+SHELL []

@@ -1,0 +1,8 @@
+FORM a
+FROM a
+RUUN b
+rn c
+Copyy d e
+BANANA
+FROM: x
+run

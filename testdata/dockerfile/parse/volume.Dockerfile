@@ -1,0 +1,6 @@
+FROM a
+VOLUME /a /b
+VOLUME ["/a"]
+VOLUME
+VOLUME []
+VOLUME ["/a", " "]
