@@ -64,6 +64,26 @@ impl Store {
         Ok(collected)
     }
 
+    /// Gives up what this store committed of `blobs`: those that no image, no layer and nobody's
+    /// lease leads to are removed at once, instead of by the next [`Store::gc`].
+    pub fn discard_blobs(&self, blobs: &[Digest]) -> Result<(), StoreError> {
+        let owner = self.owner_name()?;
+        self.write("discard blobs", |transaction| {
+            for blob in blobs {
+                let digest = blob.as_bytes();
+                let given_up = "DELETE FROM leases WHERE owner = ? AND lease = ? AND digest = ?";
+                transaction.execute(given_up, (&owner, owner::COMMITTED, digest))?;
+                let needed = "SELECT 1 FROM leases WHERE digest = ?1
+                    UNION ALL SELECT 1 FROM layer_blobs WHERE digest = ?1
+                    UNION ALL SELECT 1 FROM images WHERE id = ?1 OR manifest = ?1";
+                if !transaction.prepare_cached(needed)?.exists([digest])? {
+                    self.delete_blob(transaction, blob)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Moves away the snapshot directories and blob files that no row knows, left where a process
     /// or the machine stopped between the rename and the end of its transaction.
     fn orphans(&self, transaction: &Transaction<'_>) -> Result<Vec<PathBuf>, Fault> {

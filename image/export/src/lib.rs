@@ -1,1 +1,27 @@
-//! placeholder
+//! Images in and out: archives written and read, root file systems imported, chains of snapshots
+//! made images.
+//!
+//! Vocabulary: an *archive* is a tar of whole images. Two kinds are about: the *OCI layout*
+//! (`oci-layout`, `index.json`, `blobs/sha256/…`) and Docker's (`manifest.json` that names a config
+//! and layers anywhere in the archive). What [`save`](save()) writes is both at once, over the same
+//! blobs; [`load`](load()) reads either.
+//!
+//! An image's identity is the digest of its config, and the config names the layers by their
+//! uncompressed bytes. So the same image may be written with any compression, and what is loaded
+//! is compared with the config, never with what the archive says about itself.
+
+mod change;
+mod commit;
+mod compress;
+mod import;
+mod load;
+mod manifest;
+mod save;
+
+pub use change::{Change, ChangeError};
+pub use commit::{CommitError, commit};
+pub use compress::{Packer, Packing, decoder};
+pub use import::{ImportError, ImportOptions, import};
+pub use load::{LoadError, Loaded, load, load_directory};
+pub use oci::media_type::Compression;
+pub use save::{Output, SaveError, SaveOptions, save};

@@ -1,0 +1,279 @@
+//! Compression of layers and archives, both ways.
+
+use std::io::{self, BufReader, Read, Write};
+
+use libdeflater::{CompressionLvl, Compressor};
+use oci::media_type::Compression;
+use rayon::prelude::*;
+
+/// How some bytes are packed, as their first bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Not at all, as far as can be seen.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// bzip2.
+    Bzip2,
+    /// The `.xz` format.
+    Xz,
+}
+
+/// Bytes that a writer of gzip members compresses at once. Fixed, because the output must not
+/// depend on the machine.
+const MEMBER: usize = 1 << 20;
+
+/// Bytes that tell every packing.
+const LONGEST_MAGIC: usize = 6;
+
+const GZIP_LEVEL: i32 = 6;
+const ZSTD_LEVEL: i32 = 3;
+
+impl Packing {
+    /// The packing that begins with `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        const MAGICS: &[(&[u8], Packing)] = &[
+            (&[0x1f, 0x8b], Packing::Gzip),
+            (&[0x28, 0xb5, 0x2f, 0xfd], Packing::Zstd),
+            (b"BZh", Packing::Bzip2),
+            (&[0xfd, b'7', b'z', b'X', b'Z', 0], Packing::Xz),
+        ];
+        // Zstandard's skippable frames, which some put in front.
+        let is_skippable =
+            bytes.len() >= 4 && bytes[0] & 0xf0 == 0x50 && bytes[1..4] == [0x2a, 0x4d, 0x18];
+        let known = MAGICS
+            .iter()
+            .find(|(magic, _)| bytes.starts_with(magic))
+            .map(|(_, packing)| *packing);
+        known.unwrap_or(if is_skippable { Self::Zstd } else { Self::None })
+    }
+
+    /// The compression as layers name it, `None` for those that no layer may have.
+    pub fn layer(self) -> Option<Compression> {
+        match self {
+            Self::None => Some(Compression::None),
+            Self::Gzip => Some(Compression::Gzip),
+            Self::Zstd => Some(Compression::Zstd),
+            Self::Bzip2 | Self::Xz => None,
+        }
+    }
+}
+
+/// Reads `packed` unpacked, whatever it is packed with, to the end of its last part.
+pub fn decoder<'a>(
+    mut packed: impl Read + Send + 'a,
+) -> io::Result<(Packing, Box<dyn Read + Send + 'a>)> {
+    // A pipe may give even these few bytes in pieces.
+    let mut start = Vec::with_capacity(LONGEST_MAGIC);
+    packed
+        .by_ref()
+        .take(LONGEST_MAGIC as u64)
+        .read_to_end(&mut start)?;
+    let packing = Packing::of(&start);
+    let packed = BufReader::with_capacity(1 << 17, io::Cursor::new(start).chain(packed));
+    let reader: Box<dyn Read + Send + 'a> = match packing {
+        Packing::None => Box::new(packed),
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
+        Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
+        Packing::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(packed)),
+    };
+    Ok((packing, reader))
+}
+
+/// Packs what is written into it. The output depends on the bytes alone, not on how they were cut
+/// nor on the number of processors. [`Packer::finish`] writes the end.
+pub struct Packer<W: Write> {
+    kind: Kind<W>,
+}
+
+enum Kind<W: Write> {
+    None(W),
+    Gzip(Members<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> Packer<W> {
+    /// Packs into `out`. Without a level: 6 for gzip, 3 for zstd.
+    pub fn new(out: W, compression: Compression, level: Option<i32>) -> io::Result<Self> {
+        let kind = match compression {
+            Compression::None => Kind::None(out),
+            Compression::Gzip => Kind::Gzip(Members::new(out, level.unwrap_or(GZIP_LEVEL))?),
+            Compression::Zstd => {
+                let mut encoder =
+                    zstd::stream::write::Encoder::new(out, level.unwrap_or(ZSTD_LEVEL))?;
+                encoder.include_checksum(true)?;
+                // One worker or many write the same; none at all would not.
+                encoder.multithread(
+                    u32::try_from(rayon::current_num_threads())
+                        .unwrap_or(1)
+                        .max(1),
+                )?;
+                Kind::Zstd(encoder)
+            }
+        };
+        Ok(Self { kind })
+    }
+
+    /// Writes what is left and returns the writer below.
+    pub fn finish(self) -> io::Result<W> {
+        match self.kind {
+            Kind::None(out) => Ok(out),
+            Kind::Gzip(members) => members.finish(),
+            Kind::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Packer<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.kind {
+            Kind::None(out) => out.write(bytes),
+            Kind::Gzip(members) => members.write(bytes),
+            Kind::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// gzip in members that know nothing of each other, so that all processors can work on them.
+/// Any reader of gzip reads them as one.
+struct Members<W: Write> {
+    out: W,
+    level: CompressionLvl,
+    pending: Vec<u8>,
+    /// How much to collect before the processors are set to work.
+    batch: usize,
+    wrote: bool,
+}
+
+impl<W: Write> Members<W> {
+    fn new(out: W, level: i32) -> io::Result<Self> {
+        let level = CompressionLvl::new(level).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the gzip level is not between 0 and 12",
+            )
+        })?;
+        let batch = rayon::current_num_threads() * 4 * MEMBER;
+        Ok(Self {
+            out,
+            level,
+            pending: Vec::with_capacity(batch),
+            batch,
+            wrote: false,
+        })
+    }
+
+    fn compress_pending(&mut self) -> io::Result<()> {
+        let level = self.level;
+        let members: Vec<io::Result<Vec<u8>>> = self
+            .pending
+            .par_chunks(MEMBER)
+            .map(|it| member(it, level))
+            .collect();
+        for member in members {
+            self.out.write_all(&member?)?;
+            self.wrote = true;
+        }
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.compress_pending()?;
+        if !self.wrote {
+            self.out.write_all(&member(&[], self.level)?)?;
+        }
+        Ok(self.out)
+    }
+}
+
+impl<W: Write> Write for Members<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(self.batch - self.pending.len());
+        self.pending.extend_from_slice(&bytes[..count]);
+        if self.pending.len() == self.batch {
+            self.compress_pending()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn member(bytes: &[u8], level: CompressionLvl) -> io::Result<Vec<u8>> {
+    let mut compressor = Compressor::new(level);
+    let mut member = vec![0; compressor.gzip_compress_bound(bytes.len())];
+    let size = compressor
+        .gzip_compress(bytes, &mut member)
+        .map_err(io::Error::other)?;
+    member.truncate(size);
+    Ok(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<u8> {
+        (0..3_500_000u32)
+            .flat_map(|number| (number / 7).to_le_bytes())
+            .collect()
+    }
+
+    fn pack(bytes: &[u8], compression: Compression, step: usize) -> Vec<u8> {
+        let mut packer = Packer::new(Vec::new(), compression, Some(1)).unwrap();
+        bytes
+            .chunks(step)
+            .for_each(|chunk| packer.write_all(chunk).unwrap());
+        packer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_packed_is_read_back_the_same() {
+        for bytes in [sample(), Vec::new(), b"x".to_vec()] {
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                let packed = pack(&bytes, compression, 1 << 16);
+                let (packing, mut reader) = decoder(&packed[..]).unwrap();
+                let mut unpacked = Vec::new();
+                reader.read_to_end(&mut unpacked).unwrap();
+                assert_eq!(packing.layer(), Some(compression));
+                assert!(unpacked == bytes, "{compression:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn how_the_bytes_were_cut_and_who_packed_them_does_not_show() {
+        let bytes = sample();
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let alone = rayon::ThreadPoolBuilder::new()
+                .num_threads(1)
+                .build()
+                .unwrap();
+            let reference = alone.install(|| pack(&bytes, compression, 1 << 20));
+            let many = rayon::ThreadPoolBuilder::new()
+                .num_threads(3)
+                .build()
+                .unwrap();
+            assert!(
+                many.install(|| pack(&bytes, compression, 777)) == reference,
+                "{compression:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        assert!(Packer::new(Vec::new(), Compression::Gzip, Some(13)).is_err());
+        assert!(Packer::new(Vec::new(), Compression::Gzip, Some(-1)).is_err());
+    }
+}

@@ -1,0 +1,374 @@
+//! Reading images from archives of either kind, trusting nothing they say about themselves.
+
+mod archive;
+mod find;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci::config::chain_ids;
+use oci::media_type::Compression;
+use oci::{Digest, ImageConfig, Platform, Reference, ReferenceError, Sha256};
+use snapshot::{ApplyError, Snapshots};
+use store::{ImageRecord, SnapshotId, Store, StoreError};
+
+use crate::compress::{Packing, decoder};
+use archive::Archive;
+use find::Found;
+
+/// Why an archive was not loaded. Nothing of it is in the catalog then.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The input ends early, is damaged, or is no tar.
+    #[error("cannot read the archive")]
+    Read(#[source] io::Error),
+    /// A file or directory could not be opened.
+    #[error("cannot open `{path}`")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Neither kind of archive.
+    #[error("this is no image archive: it has neither an `index.json` nor a `manifest.json`")]
+    NoArchive,
+    /// An archive without images.
+    #[error("the archive holds no image")]
+    NoImage,
+    /// A path that leads outside.
+    #[error("archive entry `{path}` leaves the archive")]
+    Escapes {
+        /// As written.
+        path: String,
+    },
+    /// Two entries of one path.
+    #[error("archive entry `{path}` comes twice")]
+    Twice {
+        /// The path.
+        path: String,
+    },
+    /// More than anyone would pack.
+    #[error("the archive has more than {0} entries")]
+    TooMany(usize),
+    /// The archive ends within a file.
+    #[error("archive entry `{path}` is cut short")]
+    Short {
+        /// The path.
+        path: String,
+    },
+    /// Something is named that is not there.
+    #[error("`{wanted_by}` names `{path}`, which is not in the archive")]
+    Missing {
+        /// The path looked for.
+        path: String,
+        /// Who names it.
+        wanted_by: String,
+    },
+    /// A document larger than any honest one.
+    #[error("`{path}` has {size} bytes, more than the {limit} a document may have")]
+    TooLarge {
+        /// The document.
+        path: String,
+        /// Its size.
+        size: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A document that is not JSON of the expected form.
+    #[error("`{path}` cannot be read")]
+    Malformed {
+        /// The document.
+        path: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A document with more than one meaning, or none.
+    #[error("`{path}` is refused: {why}")]
+    Ambiguous {
+        /// The document.
+        path: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A file whose name promises other bytes.
+    #[error("`{path}` has the digest {found}")]
+    WrongDigest {
+        /// The path.
+        path: String,
+        /// What its bytes are.
+        found: Digest,
+    },
+    /// A file of another size than its descriptor says.
+    #[error("`{path}` has {found} bytes, but its descriptor says {expected}")]
+    WrongSize {
+        /// The path.
+        path: String,
+        /// What the descriptor says.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// The config lists other layers than the manifest.
+    #[error("`{path}` has {layers} layers, but its config has {diff_ids}")]
+    LayerCount {
+        /// The manifest.
+        path: String,
+        /// How many layers it lists.
+        layers: usize,
+        /// How many diff ids the config lists.
+        diff_ids: usize,
+    },
+    /// A layer that is not what the config promises.
+    #[error("layer `{path}` is {found} unpacked, but the config says {expected}")]
+    WrongDiffId {
+        /// The layer.
+        path: String,
+        /// What the config says.
+        expected: Digest,
+        /// What came out.
+        found: Digest,
+    },
+    /// The two halves of a hybrid archive tell of different images.
+    #[error("`manifest.json` tells of image {id}, but `index.json` does not")]
+    Disagree {
+        /// The image only one tells of.
+        id: Digest,
+    },
+    /// An image for other platforms only.
+    #[error("`{path}` has no image for {platform}")]
+    NoPlatform {
+        /// The index.
+        path: String,
+        /// What was looked for.
+        platform: Platform,
+    },
+    /// A name that is no image name.
+    #[error("`{path}` gives an image a bad name")]
+    Name {
+        /// The document.
+        path: String,
+        /// Why.
+        #[source]
+        source: ReferenceError,
+    },
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer `{path}`")]
+    Apply {
+        /// The layer.
+        path: String,
+        /// Why.
+        #[source]
+        source: ApplyError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An image loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its id.
+    pub id: Digest,
+    /// The names it has been given.
+    pub names: Vec<Reference>,
+    /// Names that other images had before, with those images.
+    pub taken: Vec<(Reference, Digest)>,
+}
+
+/// Loads all images of an archive: a tar of either kind, packed with gzip, zstd, bzip2, xz or not.
+///
+/// Images enter the catalog when all of the archive has been verified: sizes and digests of all
+/// blobs, and the digest of every layer unpacked.
+pub fn load(snapshots: &Snapshots, input: impl Read + Send) -> Result<Vec<Loaded>, LoadError> {
+    let (_, tar) = decoder(input).map_err(LoadError::Read)?;
+    load_archive(snapshots, &Archive::read(snapshots.store(), tar)?)
+}
+
+/// Loads all images of an OCI layout that is a directory.
+pub fn load_directory(snapshots: &Snapshots, directory: &Path) -> Result<Vec<Loaded>, LoadError> {
+    load_archive(
+        snapshots,
+        &Archive::read_directory(snapshots.store(), directory)?,
+    )
+}
+
+fn load_archive(snapshots: &Snapshots, archive: &Archive<'_>) -> Result<Vec<Loaded>, LoadError> {
+    let store = snapshots.store();
+    let found = find::images(archive)?;
+    let verified = found
+        .iter()
+        .map(|it| verify(snapshots, it))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut loaded = Vec::new();
+    for (image, verified) in found.into_iter().zip(verified) {
+        loaded.push(enter(store, image, &verified)?);
+    }
+    Ok(loaded)
+}
+
+/// An image all of whose bytes are what the config promises.
+struct Verified {
+    record: ImageRecord,
+    /// The layers as blobs: diff id, compression, blob.
+    blobs: Vec<(Digest, Compression, Digest)>,
+}
+
+fn verify(snapshots: &Snapshots, image: &Found) -> Result<Verified, LoadError> {
+    let config: ImageConfig =
+        serde_json::from_slice(&image.config).map_err(|source| LoadError::Malformed {
+            path: image.config_path.clone(),
+            source,
+        })?;
+    let diff_ids = config.rootfs.diff_ids;
+    if diff_ids.len() != image.layers.len() {
+        let (path, layers, diff_ids) = (
+            image.manifest_path.clone(),
+            image.layers.len(),
+            diff_ids.len(),
+        );
+        return Err(LoadError::LayerCount {
+            path,
+            layers,
+            diff_ids,
+        });
+    }
+    let mut top = None;
+    let mut blobs = Vec::new();
+    let mut size = 0;
+    let chain_ids = chain_ids(&diff_ids);
+    for (index, layer) in image.layers.iter().enumerate() {
+        let layer = Layer {
+            path: &layer.path,
+            blob: layer.digest,
+            diff_id: diff_ids[index],
+            chain_id: chain_ids[index],
+        };
+        let (snapshot, compression, blob) = layer.unpack(snapshots, top)?;
+        size += snapshots.store().snapshot(snapshot)?.size;
+        blobs.push((layer.diff_id, compression, blob));
+        top = Some(snapshot);
+    }
+    let record = ImageRecord {
+        id: image.id,
+        top,
+        diff_ids,
+        manifest: image.manifest,
+        created: config.created,
+        size,
+    };
+    Ok(Verified { record, blobs })
+}
+
+/// A layer to be unpacked.
+struct Layer<'a> {
+    path: &'a str,
+    blob: Digest,
+    diff_id: Digest,
+    chain_id: Digest,
+}
+
+impl Layer<'_> {
+    /// Makes the layer a snapshot on top of `parent`, or finds it. Returns it with the blob that
+    /// holds the layer.
+    fn unpack(
+        &self,
+        snapshots: &Snapshots,
+        parent: Option<SnapshotId>,
+    ) -> Result<(SnapshotId, Compression, Digest), LoadError> {
+        let store = snapshots.store();
+        let (packing, mut tar) = decoder(store.open_blob(&self.blob)?).map_err(LoadError::Read)?;
+        let there = store.snapshot_by_chain_id(&self.chain_id)?;
+        let snapshot = match there {
+            Some(row) => {
+                self.compare(store, packing, &mut tar)?;
+                row.id
+            }
+            None => self.apply(snapshots, parent, &mut tar)?,
+        };
+        let (compression, blob) = match packing.layer() {
+            Some(compression) => (compression, self.blob),
+            None => (Compression::None, self.repack(store)?),
+        };
+        Ok((snapshot, compression, blob))
+    }
+
+    fn apply(
+        &self,
+        snapshots: &Snapshots,
+        parent: Option<SnapshotId>,
+        tar: &mut dyn Read,
+    ) -> Result<SnapshotId, LoadError> {
+        snapshots
+            .apply(parent, tar, Some(self.diff_id))
+            .map_err(|error| match error {
+                ApplyError::WrongDiffId { expected, found } => LoadError::WrongDiffId {
+                    path: self.path.to_owned(),
+                    expected,
+                    found,
+                },
+                source => LoadError::Apply {
+                    path: self.path.to_owned(),
+                    source,
+                },
+            })
+    }
+
+    /// The layer is there already, from another archive: these bytes still have to be those that
+    /// the config promises, or a wrong image would load or not depending on what came before.
+    fn compare(
+        &self,
+        store: &Store,
+        packing: Packing,
+        tar: &mut dyn Read,
+    ) -> Result<(), LoadError> {
+        if let Some(compression) = packing.layer()
+            && store
+                .layer_blob(&self.diff_id, compression)?
+                .is_some_and(|(blob, _)| blob == self.blob)
+        {
+            return Ok(());
+        }
+        let mut hash = Sha256::default();
+        io::copy(tar, &mut hash).map_err(LoadError::Read)?;
+        match hash.finish() {
+            found if found == self.diff_id => Ok(()),
+            found => Err(LoadError::WrongDiffId {
+                path: self.path.to_owned(),
+                expected: self.diff_id,
+                found,
+            }),
+        }
+    }
+
+    /// Layers are kept only in packings that every reader of images knows.
+    fn repack(&self, store: &Store) -> Result<Digest, LoadError> {
+        let (_, mut tar) = decoder(store.open_blob(&self.blob)?).map_err(LoadError::Read)?;
+        let mut writer = store.blob_writer()?;
+        io::copy(&mut tar, &mut writer).map_err(LoadError::Read)?;
+        writer.commit_expected(&self.diff_id)?;
+        Ok(self.diff_id)
+    }
+}
+
+fn enter(store: &Store, image: Found, verified: &Verified) -> Result<Loaded, LoadError> {
+    for (diff_id, compression, blob) in &verified.blobs {
+        store.record_layer_blob(diff_id, *compression, blob)?;
+    }
+    let mut taken = Vec::new();
+    for name in &image.names {
+        let before = store
+            .image_named(name)?
+            .filter(|before| before.id != image.id);
+        taken.extend(before.map(|before| (name.clone(), before.id)));
+    }
+    store.put_image(&verified.record, &image.names)?;
+    Ok(Loaded {
+        id: image.id,
+        names: image.names,
+        taken,
+    })
+}

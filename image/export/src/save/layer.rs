@@ -1,0 +1,128 @@
+//! One layer of an archive: copied, repacked or made from its files.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use oci::Digest;
+use oci::media_type::{self, Compression};
+use snapshot::{DiffError, Snapshots};
+use store::{SnapshotId, Store};
+
+use super::archive::ArchiveWriter;
+use super::{SaveError, SaveOptions};
+use crate::compress::{Packer, decoder};
+use crate::manifest::Descriptor;
+
+/// A layer to be written.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) diff_id: Digest,
+    /// The layer's files, where the store has them.
+    pub(super) files: Option<SnapshotId>,
+}
+
+/// What a layer is written from.
+enum Source {
+    /// A blob as it is.
+    Blob(Digest, Compression),
+    /// A blob, unpacked.
+    Repack(Digest),
+    /// The files.
+    Files(SnapshotId),
+}
+
+pub(super) fn write(
+    snapshots: &Snapshots,
+    archive: &mut ArchiveWriter<'_>,
+    options: &SaveOptions,
+    wanted: Wanted,
+) -> Result<Descriptor, SaveError> {
+    if let Some(there) = archive.layers.get(&wanted.diff_id) {
+        return Ok(there.clone());
+    }
+    let compression = options.compression.unwrap_or(Compression::None);
+    let descriptor = match find(snapshots.store(), options, &wanted)? {
+        Source::Blob(digest, compression) => {
+            let size = archive.stored_blob(&digest)?;
+            Descriptor::new(media_type(compression), digest, size)
+        }
+        source => {
+            // An unpacked layer is what its diff id says; whoever makes it has compared that.
+            let known = (compression == Compression::None).then_some(wanted.diff_id);
+            let (digest, size) = archive.produced_blob(known, &mut |out| {
+                let mut packer =
+                    Packer::new(out, compression, options.level).map_err(SaveError::Write)?;
+                produce(snapshots, &source, &wanted.diff_id, &mut packer)?;
+                packer.finish().map(|_| ()).map_err(SaveError::Write)
+            })?;
+            Descriptor::new(media_type(compression), digest, size)
+        }
+    };
+    archive.layers.insert(wanted.diff_id, descriptor.clone());
+    Ok(descriptor)
+}
+
+fn find(store: &Store, options: &SaveOptions, wanted: &Wanted) -> Result<Source, SaveError> {
+    const ALL: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
+    let mut stored = None;
+    for compression in ALL {
+        if let Some((digest, _)) = store.layer_blob(&wanted.diff_id, compression)? {
+            if options.compression.is_none_or(|it| it == compression) {
+                return Ok(Source::Blob(digest, compression));
+            }
+            stored.get_or_insert(digest);
+        }
+    }
+    // A blob's bytes are what the diff id promises. Files give those only if rbuild made the layer.
+    match (stored, wanted.files) {
+        (Some(digest), _) => Ok(Source::Repack(digest)),
+        (None, Some(files)) => Ok(Source::Files(files)),
+        (None, None) => Err(SaveError::LostLayer(wanted.diff_id)),
+    }
+}
+
+fn produce(
+    snapshots: &Snapshots,
+    source: &Source,
+    diff_id: &Digest,
+    out: &mut dyn Write,
+) -> Result<(), SaveError> {
+    match source {
+        Source::Blob(digest, _) | Source::Repack(digest) => {
+            let blob = snapshots.store().open_blob(digest)?;
+            unpack(blob, out).map_err(|source| SaveError::Layer {
+                diff_id: *diff_id,
+                source,
+            })
+        }
+        Source::Files(snapshot) => {
+            let snapshot = *snapshot;
+            let info = snapshots.diff(snapshot, out).map_err(|error| match error {
+                DiffError::Write(source) => SaveError::Write(source),
+                source => SaveError::Diff { snapshot, source },
+            })?;
+            if info.diff_id != *diff_id {
+                return Err(SaveError::Changed {
+                    snapshot,
+                    expected: *diff_id,
+                    found: info.diff_id,
+                });
+            }
+            Ok(())
+        }
+    }
+}
+
+fn unpack(blob: File, mut out: &mut dyn Write) -> io::Result<()> {
+    let (_, mut reader) = decoder(blob)?;
+    io::copy(&mut reader, &mut out)?;
+    Ok(())
+}
+
+fn media_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => media_type::LAYER,
+        Compression::Gzip => media_type::LAYER_GZIP,
+        Compression::Zstd => media_type::LAYER_ZSTD,
+    }
+}
