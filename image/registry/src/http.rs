@@ -1,0 +1,358 @@
+//! HTTP as rbuild speaks it: bounded, retried, and careful with credentials across redirects.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ureq::config::Config;
+use ureq::http::{HeaderMap, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use url::Url;
+
+/// How many times a request is sent on elsewhere.
+const MAX_REDIRECTS: usize = 10;
+/// How long a connection may be silent.
+const STALL: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(15);
+/// The longest that a server may ask us to wait.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// A client for any server: TLS against the system's certificates, proxies from the environment.
+#[derive(Debug, Clone)]
+pub struct Http {
+    agent: ureq::Agent,
+    retry: Retry,
+}
+
+/// How often and how patiently a request is tried again.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Tries in all, at least one.
+    pub attempts: u32,
+    /// The wait before the second try; it doubles with each further one.
+    pub delay: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            delay: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address is none.
+    #[error("`{url}` is no address of a server")]
+    Address {
+        /// As given.
+        url: String,
+    },
+    /// The server cannot be reached, or stops in the middle.
+    #[error("cannot reach `{host}`: {why}")]
+    Unreachable {
+        /// Which server.
+        host: String,
+        /// What happened.
+        why: String,
+    },
+    /// A redirect that would weaken the connection.
+    #[error("`{from}` redirects to `{to}`, from https to plain http: refused")]
+    Downgrade {
+        /// Who redirects.
+        from: String,
+        /// Where to.
+        to: String,
+    },
+    /// Redirects without end.
+    #[error("`{url}` redirects more than {MAX_REDIRECTS} times")]
+    TooManyRedirects {
+        /// Where it began.
+        url: String,
+    },
+}
+
+/// A request, with a body that can be sent again.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `GET`
+    pub method: Method,
+    /// The whole address.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// Value of `Authorization`: dropped where a redirect leads to another origin.
+    pub authorization: Option<String>,
+    /// What is sent.
+    pub body: Vec<u8>,
+}
+
+/// The methods in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// Asks for content.
+    #[default]
+    Get,
+    /// Asks for the headers of content.
+    Head,
+    /// Begins an upload, or asks for a token.
+    Post,
+    /// Sends a whole thing.
+    Put,
+    /// Sends a part.
+    Patch,
+    /// Removes.
+    Delete,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// What answered in the end, after redirects.
+    pub url: Url,
+    body: ureq::Body,
+}
+
+impl Reply {
+    /// A header's value, if it is there and a text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body as it comes in.
+    pub fn into_reader(self) -> impl Read + Send + 'static {
+        self.body.into_reader()
+    }
+
+    /// The body, if it is at most `limit` bytes long.
+    pub fn read_limited(self, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        self.body
+            .into_reader()
+            .take(limit + 1)
+            .read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    }
+}
+
+impl Http {
+    /// A client that tries again as `retry` says.
+    pub fn new(retry: Retry) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_resolve(Some(CONNECT))
+            .timeout_recv_response(Some(STALL))
+            .timeout_per_read(Some(STALL))
+            .timeout_per_write(Some(STALL))
+            .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
+            .accept("")
+            .accept_encoding("")
+            .tls_config(
+                TlsConfig::builder()
+                    .root_certs(system_certificates())
+                    .build(),
+            )
+            .build();
+        Self {
+            agent: ureq::Agent::with_parts(config, DefaultConnector::default(), Dns),
+            retry,
+        }
+    }
+
+    /// Sends a request and gives the answer's status and headers, with the body still to be read.
+    ///
+    /// Connections that break and answers that ask for patience (429, 502, 503, 504) are tried again.
+    ///
+    /// # Errors
+    /// If there is no answer at all. A status of failure is an answer.
+    pub fn send(&self, request: &Request) -> Result<Reply, HttpError> {
+        let mut delay = self.retry.delay;
+        let mut attempt = 1;
+        loop {
+            let last = attempt >= self.retry.attempts;
+            let wait = match self.follow(request) {
+                Ok(reply) if last || !matches!(reply.status, 429 | 502 | 503 | 504) => {
+                    return Ok(reply);
+                }
+                Ok(reply) => retry_after(&reply).unwrap_or(delay),
+                Err(error @ HttpError::Unreachable { .. }) if !last => {
+                    tracing::debug!(%error, attempt, "trying again");
+                    delay
+                }
+                Err(error) => return Err(error),
+            };
+            std::thread::sleep(wait);
+            delay *= 2;
+            attempt += 1;
+        }
+    }
+
+    fn follow(&self, request: &Request) -> Result<Reply, HttpError> {
+        let address = || HttpError::Address {
+            url: request.url.clone(),
+        };
+        let mut url = Url::parse(&request.url).map_err(|_| address())?;
+        let origin = url.origin();
+        for _ in 0..=MAX_REDIRECTS {
+            if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+                return Err(HttpError::Address {
+                    url: url.to_string(),
+                });
+            }
+            let authorization = request
+                .authorization
+                .as_deref()
+                .filter(|_| url.origin() == origin);
+            let reply = self.once(request, &url, authorization)?;
+            let location = match (reply.status, reply.header("location")) {
+                (301 | 302 | 303 | 307 | 308, Some(location)) => location,
+                _ => return Ok(reply),
+            };
+            let next = url.join(location).map_err(|_| HttpError::Address {
+                url: location.to_owned(),
+            })?;
+            if url.scheme() == "https" && next.scheme() != "https" {
+                return Err(HttpError::Downgrade {
+                    from: url.to_string(),
+                    to: next.to_string(),
+                });
+            }
+            url = next;
+        }
+        Err(HttpError::TooManyRedirects {
+            url: request.url.clone(),
+        })
+    }
+
+    fn once(
+        &self,
+        request: &Request,
+        url: &Url,
+        authorization: Option<&str>,
+    ) -> Result<Reply, HttpError> {
+        let method = match request.method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        };
+        let unreachable = |why: String| HttpError::Unreachable {
+            host: url.host_str().unwrap_or_default().to_owned(),
+            why,
+        };
+        let mut message = ureq::http::Request::builder()
+            .method(method)
+            .uri(url.as_str());
+        for (name, value) in &request.headers {
+            message = message.header(*name, value);
+        }
+        if let Some(value) = authorization {
+            message = message.header("authorization", value);
+        }
+        let sends_body = matches!(request.method, Method::Post | Method::Put | Method::Patch);
+        let answer = if sends_body {
+            let message = message
+                .body(&request.body[..])
+                .map_err(|error| unreachable(error.to_string()))?;
+            self.agent.run(message)
+        } else {
+            let message = message
+                .body(())
+                .map_err(|error| unreachable(error.to_string()))?;
+            self.agent.run(message)
+        };
+        let (head, body) = answer
+            .map_err(|error| unreachable(error.to_string()))?
+            .into_parts();
+        Ok(Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            url: url.clone(),
+            body,
+        })
+    }
+}
+
+/// What `Retry-After` asks for, in seconds and within reason.
+fn retry_after(reply: &Reply) -> Option<Duration> {
+    let seconds = reply.header("retry-after")?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+}
+
+/// The system's certificates (`SSL_CERT_FILE` counts), or Mozilla's where the system has none.
+fn system_certificates() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        return RootCerts::WebPki;
+    }
+    let certificates: Vec<Certificate<'static>> = found
+        .iter()
+        .map(|der| Certificate::from_der(der.as_ref()).to_owned())
+        .collect();
+    RootCerts::new_with_certs(&certificates)
+}
+
+/// Looks names up itself: the C library's resolver loads plug-ins, which a static program cannot.
+#[derive(Debug)]
+struct Dns;
+
+impl Resolver for Dns {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
+        let default_port = if uri.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        let port = uri.port_u16().unwrap_or(default_port);
+        let mut found = self.empty();
+        if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+            found.push(SocketAddr::new(address, port));
+            return Ok(found);
+        }
+        let addresses = look_up(host, *timeout.after).map_err(ureq::Error::Io)?;
+        for address in addresses.into_iter().take(16) {
+            found.push(SocketAddr::new(address, port));
+        }
+        if found.is_empty() {
+            Err(ureq::Error::HostNotFound)
+        } else {
+            Ok(found)
+        }
+    }
+}
+
+fn look_up(host: &str, timeout: Duration) -> std::io::Result<Vec<std::net::IpAddr>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let resolver = hickory_resolver::TokioResolver::builder_tokio()
+            .and_then(hickory_resolver::ResolverBuilder::build)
+            .map_err(std::io::Error::other)?;
+        let answer = tokio::time::timeout(timeout, resolver.lookup_ip(host)).await;
+        match answer {
+            Ok(answer) => Ok(answer.map_err(std::io::Error::other)?.iter().collect()),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+        }
+    })
+}

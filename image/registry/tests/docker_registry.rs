@@ -1,0 +1,259 @@
+//! Against the reference registry itself: Debian's `docker-registry`, started here on loopback.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use oci::{Digest, Reference, media_type};
+use registry::http::Retry;
+use registry::{
+    Client, Credential, Credentials, Document, Pushed, RegistryError, Settings, Upload,
+};
+
+/// bcrypt of `secret`, as `htpasswd -B` writes it.
+const HTPASSWD: &str = "somebody:$2b$04$2ElgvcZaC2mAVck011YndeytMnUe6bK77iY8ytqRcyI3KBIE.fCRK\n";
+
+/// A running registry with its own storage; ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(with_login: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let root = directory.path().join("storage");
+        let mut config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            root.display()
+        );
+        if with_login {
+            let passwords = directory.path().join("htpasswd");
+            std::fs::write(&passwords, HTPASSWD).unwrap();
+            config += &format!(
+                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+                passwords.display()
+            );
+        }
+        let file = directory.path().join("config.yml");
+        std::fs::File::create(&file)
+            .unwrap()
+            .write_all(config.as_bytes())
+            .unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs Debian's package docker-registry");
+        let server = Self {
+            child,
+            address,
+            _directory: directory,
+        };
+        server.wait_until_it_listens();
+        server
+    }
+
+    fn wait_until_it_listens(&self) {
+        for _ in 0..500 {
+            if TcpStream::connect(&self.address).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("docker-registry does not listen on {}", self.address);
+    }
+
+    fn reference(&self, name: &str) -> Reference {
+        format!("{}/{name}", self.address).parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Somebody(&'static str);
+
+impl Credentials for Somebody {
+    fn find(&self, _registry: &str) -> Result<Option<Credential>, RegistryError> {
+        Ok(Some(Credential::Password {
+            user: "somebody".to_owned(),
+            password: self.0.to_owned(),
+        }))
+    }
+}
+
+fn client(credentials: impl Credentials + 'static) -> Client {
+    let retry = Retry {
+        attempts: 2,
+        delay: Duration::from_millis(1),
+    };
+    Client::new(
+        Settings {
+            retry,
+            ..Settings::default()
+        },
+        Box::new(credentials),
+    )
+}
+
+fn push(
+    client: &Client,
+    to: &Reference,
+    bytes: &[u8],
+    mount_from: Option<&str>,
+) -> Result<Pushed, RegistryError> {
+    let upload = Upload {
+        digest: Digest::of(bytes),
+        mount_from,
+        content: &mut &bytes[..],
+        progress: &|_| {},
+    };
+    client.push_blob(to, upload)
+}
+
+fn push_image(client: &Client, to: &Reference, config: &[u8], layer: &[u8]) -> Digest {
+    push(client, to, config, None).unwrap();
+    push(client, to, layer, None).unwrap();
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","config":{{"mediaType":"{}","size":{},"digest":"{}"}},"layers":[{{"mediaType":"{}","size":{},"digest":"{}"}}]}}"#,
+        media_type::MANIFEST,
+        media_type::CONFIG,
+        config.len(),
+        Digest::of(config),
+        media_type::LAYER,
+        layer.len(),
+        Digest::of(layer),
+    );
+    client
+        .push_manifest(to, media_type::MANIFEST, manifest.as_bytes())
+        .unwrap()
+}
+
+#[test]
+fn what_was_pushed_comes_back() {
+    let server = Server::start(false);
+    let client = client(());
+    let name = server.reference("team/app:v1");
+    // Larger than two of the chunks in which blobs are sent.
+    let layer: Vec<u8> = (0..20_000_000u32)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let digest = push_image(&client, &name, b"{}", &layer);
+
+    assert_eq!(client.digest(&name).unwrap(), digest);
+    let (image, index) = client.image(&name, &oci::Platform::host()).unwrap();
+    assert!(index.is_none());
+    assert_eq!(image.digest, digest);
+    let Document::Image(manifest) = image.document else {
+        panic!("an image was pushed")
+    };
+    let wanted = Digest::try_from(manifest.layers()[0].digest()).unwrap();
+    let mut read = Vec::new();
+    client
+        .blob(&name, &wanted, layer.len() as u64)
+        .unwrap()
+        .read_to_end(&mut read)
+        .unwrap();
+    assert!(
+        read == layer,
+        "the layer's bytes come back as they were sent"
+    );
+}
+
+#[test]
+fn what_is_there_is_not_sent_again() {
+    let server = Server::start(false);
+    let client = client(());
+    let (first, second) = (server.reference("a/first"), server.reference("b/second"));
+    assert_eq!(
+        push(&client, &first, b"some bytes", None).unwrap(),
+        Pushed::Sent
+    );
+    assert_eq!(
+        push(&client, &first, b"some bytes", None).unwrap(),
+        Pushed::Existed
+    );
+    assert_eq!(
+        push(&client, &second, b"some bytes", Some("a/first")).unwrap(),
+        Pushed::Mounted
+    );
+    assert_eq!(
+        push(&client, &second, b"other bytes", Some("a/first")).unwrap(),
+        Pushed::Sent
+    );
+}
+
+#[test]
+fn a_blob_of_another_size_is_an_error_at_its_end() {
+    let server = Server::start(false);
+    let client = client(());
+    let name = server.reference("app");
+    push(&client, &name, b"0123456789", None).unwrap();
+    let digest = Digest::of(b"0123456789");
+    let read = |size| {
+        client
+            .blob(&name, &digest, size)
+            .unwrap()
+            .read_to_end(&mut Vec::new())
+    };
+    assert_eq!(read(10).unwrap(), 10);
+    assert_eq!(read(9).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+    assert!(read(11).is_err());
+}
+
+#[test]
+fn what_is_not_there_is_said_in_one_sentence() {
+    let server = Server::start(false);
+    let client = client(());
+    let error = client
+        .manifest(&server.reference("app:missing"))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "manifest for `{}/app:missing` not found: manifest unknown",
+            server.address
+        )
+    );
+}
+
+#[test]
+fn a_registry_with_passwords_takes_the_right_one_only() {
+    let server = Server::start(true);
+    let name = server.reference("app:v1");
+    let digest = push_image(&client(Somebody("secret")), &name, b"{}", b"layer");
+    assert_eq!(client(Somebody("secret")).digest(&name).unwrap(), digest);
+    for stranger in [client(Somebody("wrong")), client(())] {
+        let error = stranger.manifest(&name).unwrap_err();
+        assert!(matches!(error, RegistryError::Denied { .. }), "{error}");
+    }
+}
+
+#[test]
+fn nobody_listening_is_said_with_the_host() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let name: Reference = format!("127.0.0.1:{port}/app").parse().unwrap();
+    let error = client(()).manifest(&name).unwrap_err().to_string();
+    assert!(error.starts_with("cannot reach `127.0.0.1`"), "{error}");
+}
