@@ -135,6 +135,21 @@ pub fn expand_set(word: &str, lookup: &Lookup<'_>, escape: char) -> Result<Expan
     .map(into_expansion)
 }
 
+/// Expands `text` for people to read: quotes and escapes stay, and so do variables without a value.
+pub fn expand_for_display(
+    text: &str,
+    lookup: &Lookup<'_>,
+    escape: char,
+) -> Result<Expansion, ExpandError> {
+    let style = Style {
+        quotes: Quotes::Keep,
+        escapes: Escapes::Keep,
+        keep_unset: true,
+        ..Style::new(escape)
+    };
+    run(text, lookup, style).map(into_expansion)
+}
+
 /// Expands the body of a `COPY` or `ADD` heredoc.
 ///
 /// Quotes are plain text there and the escape is `\` whatever the file says. BuildKit takes every
