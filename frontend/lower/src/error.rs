@@ -1,19 +1,21 @@
 //! Why a Dockerfile cannot be planned.
 
-use dockerfile_parser::Span;
+use dockerfile_parser::duration::DurationError;
+use dockerfile_parser::words::ExpandError;
+use dockerfile_parser::{Case, Span, suggest};
 use llb::SourceRange;
 
 use crate::ResolveError;
 
 /// Why a Dockerfile cannot be planned, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{kind}")]
+#[error("{kind}{}", suggestion.as_ref().map(|it| format!(" (did you mean {it}?)")).unwrap_or_default())]
 pub struct PlanError {
-    /// Why. Transparent: its source is this error's source.
+    /// What went wrong outside, where something did.
     #[source]
     source: Option<ResolveError>,
     /// Why.
-    pub kind: PlanErrorKind,
+    pub kind: Box<PlanErrorKind>,
     /// Which lines of the Dockerfile are to blame; `None` where no line is.
     pub lines: Option<SourceRange>,
     /// The name that was probably meant, where one is close: `did you mean`.
@@ -70,13 +72,8 @@ pub enum PlanErrorKind {
     #[error("invalid stage index {0}")]
     StageIndex(String),
     /// A word has variables or quotes that do not end or make no sense.
-    #[error("failed to process {word:?}: {why}")]
-    Expand {
-        /// The word.
-        word: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    #[error("{0}")]
+    Expand(#[from] ExpandError),
     /// `--platform` is none.
     #[error("failed to parse platform {platform}: {why}")]
     Platform {
@@ -189,13 +186,8 @@ pub enum PlanErrorKind {
     #[error("invalid signal: {0}")]
     Signal(String),
     /// A time of `HEALTHCHECK` is none.
-    #[error("time: {why} {text:?}")]
-    Duration {
-        /// As written.
-        text: String,
-        /// Go's words for what is wrong.
-        why: &'static str,
-    },
+    #[error("{0}")]
+    Duration(#[from] DurationError),
     /// A time of `HEALTHCHECK` is too short.
     #[error("Interval {0:?} cannot be less than 1ms")]
     ShortInterval(String),
@@ -203,11 +195,14 @@ pub enum PlanErrorKind {
     #[error("invalid value {0:?} for --retries: not a number")]
     RetriesNumber(String),
     /// `--retries` is below zero.
-    #[error("--retries cannot be negative (\"{0}\")")]
-    NegativeRetries(String),
+    #[error("--retries cannot be negative ({0})")]
+    NegativeRetries(i32),
     /// `SOURCE_DATE_EPOCH` is no number of seconds.
     #[error("invalid SOURCE_DATE_EPOCH: {0}")]
     SourceDateEpoch(String),
+    /// `# check=error=true`, and there are warnings.
+    #[error("lint violation found for rules: {0}")]
+    Lint(String),
     /// `--strict-args`: a build-arg that nothing declares.
     #[error("one or more build-args {0:?} were not consumed")]
     UnusedBuildArgs(Vec<String>),
@@ -218,7 +213,7 @@ impl PlanError {
     pub(crate) fn at(span: Span, kind: PlanErrorKind) -> Self {
         Self {
             source: None,
-            kind,
+            kind: Box::new(kind),
             lines: Some(lines(span)),
             suggestion: None,
         }
@@ -228,7 +223,7 @@ impl PlanError {
     pub(crate) fn nowhere(kind: PlanErrorKind) -> Self {
         Self {
             source: None,
-            kind,
+            kind: Box::new(kind),
             lines: None,
             suggestion: None,
         }
@@ -246,22 +241,9 @@ impl PlanError {
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        self.suggestion = closest(name, known);
+        self.suggestion = suggest(name, known, Case::Insensitive);
         self
     }
-}
-
-/// The one of `known` that `name` is a slip of.
-pub(crate) fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let lower = name.to_lowercase();
-    // As BuildKit: three slips at most, and fewer in short names.
-    let limit = (lower.chars().count() / 2).clamp(1, 3);
-    known
-        .into_iter()
-        .map(|it| (strsim::damerau_levenshtein(&lower, &it.to_lowercase()), it))
-        .filter(|(distance, it)| *distance <= limit && *it != name)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, it)| it.to_owned())
 }
 
 /// The lines of `span`.

@@ -11,9 +11,24 @@
 
 mod error;
 mod images;
-mod mount;
 mod options;
 mod plan;
+
+mod lowering;
+mod stage;
+mod state;
+
+mod flags;
+mod history;
+mod instruction;
+mod lint;
+mod mount;
+mod scope;
+
+mod go;
+mod mode;
+mod owner;
+mod path;
 
 pub use error::{PlanError, PlanErrorKind};
 pub use images::{BaseImage, Images, ResolveError};
@@ -26,16 +41,12 @@ use dockerfile_parser::Dockerfile;
 /// The graph, the config and all else that a build of `dockerfile` needs.
 ///
 /// # Errors
-/// The first instruction that cannot be lowered, with the lines on which it stands. Only what the
-/// target needs can fail, as with BuildKit; the rest need only be well-formed.
+/// The first instruction that cannot be lowered, with the lines on which it stands. Of the stages
+/// that the target does not need only the `FROM` is looked at, as with BuildKit.
 pub fn plan(
     dockerfile: &Dockerfile,
     options: &Options,
     images: &dyn Images,
 ) -> Result<Plan, PlanError> {
-    let _ = (options, images);
-    match dockerfile.instructions.first() {
-        Some(first) => Err(PlanError::at(first.span, PlanErrorKind::NoStage)),
-        None => Err(PlanError::nowhere(PlanErrorKind::Empty)),
-    }
+    lowering::Lowering::new(dockerfile, options, images)?.finish()
 }

@@ -1,0 +1,338 @@
+//! `FROM`: what a stage starts with.
+
+use dockerfile_parser::Span;
+use llb::op::{ImageSource, Source};
+use llb::{Input, Op};
+use oci::{ImageConfig, Platform};
+
+use crate::lint::rule;
+use crate::lowering::Lowering;
+use crate::scope::{Env, Expander};
+use crate::state::{Own, State, Step};
+use crate::{BaseImage, NoCache, PlanError, PlanErrorKind, history, instruction};
+
+/// What the environment of an image without `PATH` gets (G33).
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A `FROM`, expanded.
+#[derive(Debug, Clone)]
+pub(crate) struct From {
+    /// What the stage starts with.
+    pub(crate) base: Base,
+    /// On what it runs, where it is no child of another stage.
+    pub(crate) platform: Platform,
+}
+
+/// What a stage starts with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// Nothing.
+    Scratch,
+    /// An earlier stage.
+    Stage(usize),
+    /// An image, by its name.
+    Image(String),
+}
+
+/// Reads the `FROM` of stage `index`. Done for every stage, needed or not (G27).
+pub(crate) fn read(lowering: &mut Lowering<'_>, index: usize) -> Result<From, PlanError> {
+    let declared = lowering.declared.stages[index];
+    let span = declared.from.span;
+    if declared
+        .name
+        .is_some_and(|it| !is_stage_name(&it.to_lowercase()))
+    {
+        let name = declared.name.unwrap_or_default().to_owned();
+        return Err(PlanError::at(span, PlanErrorKind::StageName(name)));
+    }
+    let image = expand(lowering, index, declared.image)?;
+    if image.is_empty() {
+        return Err(PlanError::at(
+            span,
+            PlanErrorKind::BlankBase(declared.image.to_owned()),
+        ));
+    }
+    let platform = match declared.platform {
+        Some(written) => read_platform(lowering, index, written)?,
+        None => lowering.options.platform.clone(),
+    };
+    rule::invalid_default_arg_in_from(
+        &mut lowering.lint,
+        &declared,
+        lowering.escape,
+        &lowering.declared,
+        lowering.options,
+    );
+    let base = match lowering.declared.last_named(&image, index) {
+        Some(stage) => Base::Stage(stage),
+        None if image == "scratch" => Base::Scratch,
+        None => Base::Image(image),
+    };
+    Ok(From { base, platform })
+}
+
+fn read_platform(
+    lowering: &mut Lowering<'_>,
+    index: usize,
+    written: &str,
+) -> Result<Platform, PlanError> {
+    let declared = lowering.declared.stages[index];
+    let text = expand(lowering, index, written)?;
+    let fail = |why: String| {
+        PlanError::at(
+            declared.from.span,
+            PlanErrorKind::Platform {
+                platform: written.to_owned(),
+                why,
+            },
+        )
+    };
+    if text.is_empty() {
+        return Err(fail(format!(
+            "empty platform value from expression {written}"
+        )));
+    }
+    let platform: Platform = text
+        .parse()
+        .map_err(|error: oci::PlatformError| fail(error.to_string()))?;
+    rule::redundant_target_platform(&mut lowering.lint, &declared, written);
+    rule::from_platform_flag_const_disallowed(&mut lowering.lint, &declared, written, &platform);
+    Ok(platform)
+}
+
+/// A word of a `FROM`, expanded with the global `ARG`s (G29).
+fn expand(lowering: &mut Lowering<'_>, index: usize, word: &str) -> Result<String, PlanError> {
+    let span = lowering.declared.stages[index].from.span;
+    let expanded = Expander {
+        env: &lowering.globals,
+        escape: lowering.escape,
+    }
+    .word(word)
+    .map_err(|error| PlanError::at(span, PlanErrorKind::Expand(error)))?;
+    for name in &expanded.unset {
+        rule::undefined_arg_in_from(
+            &mut lowering.lint,
+            &lowering.declared.stages[index],
+            name,
+            &lowering.globals,
+        );
+    }
+    Ok(expanded.text)
+}
+
+/// `[a-z][a-z0-9-_.]*` (G1)
+fn is_stage_name(name: &str) -> bool {
+    let is_symbol = |it: u8| matches!(it, b'-' | b'_' | b'.');
+    name.starts_with(|it: char| it.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || is_symbol(it))
+}
+
+/// The state in which the instructions of stage `index` find the image.
+pub(crate) fn begin(
+    lowering: &mut Lowering<'_>,
+    index: usize,
+    from: &From,
+) -> Result<State, PlanError> {
+    let own = own(lowering, index, from);
+    let mut state = match &from.base {
+        Base::Stage(stage) => {
+            let mut state = lowering.stage(*stage)?.clone();
+            state.own = own;
+            state
+        }
+        Base::Scratch => scratch(&from.platform, own),
+        Base::Image(name) => image(lowering, index, from, name, own)?,
+    };
+    if !state
+        .image
+        .config
+        .env
+        .iter()
+        .any(|it| it.starts_with("PATH="))
+    {
+        state.image.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    }
+    // What the image says wins over an ARG that an earlier stage set.
+    for line in &state.image.config.env {
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        state.env.set(key, value);
+    }
+    state.own.platform_label = platform_label(lowering, &state.platform);
+    Ok(state)
+}
+
+fn own(lowering: &Lowering<'_>, index: usize, from: &From) -> Own {
+    let declared = &lowering.declared.stages[index];
+    let name = lowering.declared.display_name(index);
+    let ignore_cache = match &lowering.options.no_cache {
+        NoCache::Off => false,
+        NoCache::All => true,
+        NoCache::Stages(names) => names.iter().any(|it| it.to_lowercase() == name),
+    };
+    let own_steps = declared
+        .instructions
+        .iter()
+        .filter(|it| instruction::is_step(it))
+        .count();
+    Own {
+        stage: index,
+        label: if lowering.declared.stages.len() == 1 {
+            String::new()
+        } else {
+            name
+        },
+        steps: own_steps + usize::from(matches!(from.base, Base::Image(_))),
+        ignore_cache,
+        ..Own::default()
+    }
+}
+
+/// `linux/amd64 ` in step names, or `linux/amd64->arm64 ` where the stage runs on another platform than the target.
+fn platform_label(lowering: &Lowering<'_>, platform: &Platform) -> String {
+    let target = &lowering.options.platform;
+    if !lowering.options.name_platform {
+        return String::new();
+    }
+    if platform == target {
+        return format!("{platform} ");
+    }
+    match platform.os == target.os {
+        true => {
+            let target = target.to_string();
+            let (_, architecture) = target.split_once('/').unwrap_or(("", &target));
+            format!("{platform}->{architecture} ")
+        }
+        false => format!("{platform}->{target} "),
+    }
+}
+
+fn scratch(platform: &Platform, own: Own) -> State {
+    let mut image = ImageConfig::empty(platform);
+    "/".clone_into(&mut image.config.working_dir);
+    state_of(None, image, platform.clone(), own)
+}
+
+fn image(
+    lowering: &mut Lowering<'_>,
+    index: usize,
+    from: &From,
+    name: &str,
+    own: Own,
+) -> Result<State, PlanError> {
+    let declared = lowering.declared.stages[index];
+    let base = lowering.image(name, &from.platform, declared.from)?;
+    let found = platform_of(&base, &from.platform);
+    if found != from.platform {
+        rule::invalid_base_image_platform(
+            &mut lowering.lint,
+            &declared,
+            name,
+            &found,
+            &from.platform,
+        );
+    }
+    let mut image = base.config.clone();
+    image.created = None;
+    if image.architecture.is_empty() || image.os.is_empty() {
+        let Platform {
+            os,
+            architecture,
+            variant,
+        } = found.clone();
+        (image.os, image.architecture, image.variant) = (os, architecture, variant);
+    }
+    history::normalise(&mut image);
+    let mut state = state_of(None, image, found, own);
+    let text = state.step_name(&format!("FROM {}", base.pinned));
+    state.root = add_image(lowering, &base, text, declared.from.span);
+    Ok(state)
+}
+
+/// The platform that the image's config names; the wanted one where it names none.
+fn platform_of(base: &BaseImage, wanted: &Platform) -> Platform {
+    match base.config.os.is_empty() || base.config.architecture.is_empty() {
+        true => wanted.clone(),
+        false => base.config.platform(),
+    }
+}
+
+/// The root file system of `base` as a vertex called `name`; `None` for an image without layers (G34).
+pub(crate) fn add_image(
+    lowering: &mut Lowering<'_>,
+    base: &BaseImage,
+    name: String,
+    span: Span,
+) -> Option<Input> {
+    let diff_ids = base.config.rootfs.diff_ids.clone();
+    if diff_ids.is_empty() {
+        return None;
+    }
+    let source = ImageSource {
+        reference: base.pinned.clone(),
+        id: base.id,
+        diff_ids,
+    };
+    let metadata = llb::Metadata {
+        name,
+        source: Some(crate::error::lines(span)),
+        ignore_cache: false,
+    };
+    let vertex = lowering
+        .graph
+        .add(Op::Source(Source::Image(source)), Vec::new(), metadata);
+    Some(Input { vertex, output: 0 })
+}
+
+fn state_of(root: Option<Input>, image: ImageConfig, platform: Platform, own: Own) -> State {
+    State {
+        root,
+        image,
+        env: Env::default(),
+        args: Vec::new(),
+        layers: Vec::new(),
+        platform,
+        workdir_set: false,
+        own,
+    }
+}
+
+/// What a `from` of `COPY` or of a mount means: the root file system of a stage or an image.
+pub(crate) fn root_of(
+    lowering: &mut Lowering<'_>,
+    name: &str,
+    state: &State,
+    step: &Step<'_>,
+) -> Result<Result<Option<Input>, Unreachable>, PlanError> {
+    use crate::lowering::Named;
+    match lowering.named(name, state.own.stage) {
+        Named::Stage(stage) => Ok(Ok(lowering.stage(stage)?.root)),
+        Named::Scratch => Ok(Ok(None)),
+        Named::Later(stage) if stage == state.own.stage => {
+            let name = lowering.declared.display_name(stage);
+            Err(PlanError::at(step.span, PlanErrorKind::Circular(name)))
+        }
+        Named::Later(_) => Ok(Err(Unreachable)),
+        Named::NoStage => Err(PlanError::at(
+            step.span,
+            PlanErrorKind::StageIndex(name.to_owned()),
+        )),
+        Named::Image => {
+            let platform = lowering.options.platform.clone();
+            let base = lowering
+                .image(name, &platform, step.instruction)
+                .map_err(|error| step.blame(error))?;
+            Ok(Ok(add_image(
+                lowering,
+                &base,
+                format!("FROM {}", base.pinned),
+                step.span,
+            )))
+        }
+    }
+}
+
+/// The named stage comes later.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unreachable;

@@ -1,0 +1,250 @@
+//! `RUN`: a process, and what it leaves in the root file system.
+
+use dockerfile_parser::{Command, Flag, Heredoc, InstructionKind};
+use llb::op::{Exec, File, FileAction, FileChange, Mount, MountKind, Network, Security, Tree};
+use llb::{Input, Op};
+
+use super::run_mount::Mounts;
+use crate::lowering::Lowering;
+use crate::scope::{self, Env};
+use crate::state::{State, Step};
+use crate::{PlanError, PlanErrorKind, flags};
+
+/// Where a heredoc with `#!` is found by its interpreter (G22).
+const PIPES: &str = "/dev/pipes/";
+
+pub(super) fn lower(
+    lowering: &mut Lowering<'_>,
+    state: &mut State,
+    step: &Step<'_>,
+) -> Result<(), PlanError> {
+    let InstructionKind::Run {
+        mounts,
+        network,
+        security,
+        devices,
+        command,
+        heredocs,
+    } = &step.instruction.kind
+    else {
+        return Ok(());
+    };
+    if !devices.is_empty() {
+        return Err(step.not_supported("RUN --device"));
+    }
+    let mut taken = Mounts::new(state);
+    for flag in mounts {
+        taken.add(lowering, state, step, flag)?;
+    }
+    let (args, summary) = arguments(lowering, state, &mut taken, command, heredocs);
+    if args.iter().all(String::is_empty) {
+        return Err(PlanError::at(step.span, PlanErrorKind::NothingToRun("RUN")));
+    }
+    let text = format!("RUN {} # buildkit", history(state, &args));
+    let exec = exec(
+        lowering,
+        state,
+        args,
+        taken.mounts,
+        Held::of(lowering, step, network, security)?,
+    );
+    let exec = Exec {
+        env: [exec.env, taken.env].concat(),
+        ..exec
+    };
+    let name = state.step_name(&lowering.step_text(state, step, summary.as_deref()));
+    let metadata = state.metadata(name, step);
+    let vertex = lowering.graph.add(Op::Exec(exec), taken.inputs, metadata);
+    state.commit(Input { vertex, output: 0 }, text);
+    Ok(())
+}
+
+/// How the process is held.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    network: Network,
+    security: Security,
+}
+
+impl Held {
+    fn of(
+        lowering: &Lowering<'_>,
+        step: &Step<'_>,
+        network: &Option<Flag>,
+        security: &Option<Flag>,
+    ) -> Result<Self, PlanError> {
+        let fail = |kind| Err(PlanError::at(step.span, kind));
+        let value = |flag: &Option<Flag>| {
+            flag.as_ref()
+                .map(|it| flags::value(it, step.span).map(str::to_owned))
+                .transpose()
+        };
+        let network = match value(network)?.as_deref() {
+            None | Some("default") => lowering.options.network,
+            Some("none") => Network::None,
+            Some("host") => Network::Host,
+            Some(other) => return fail(PlanErrorKind::NetworkMode(other.to_owned())),
+        };
+        let security = match value(security)?.as_deref() {
+            None | Some("sandbox") => Security::Sandbox,
+            Some("insecure") => Security::Insecure,
+            Some(other) => return fail(PlanErrorKind::SecurityMode(other.to_owned())),
+        };
+        Ok(Self { network, security })
+    }
+}
+
+fn exec(
+    lowering: &Lowering<'_>,
+    state: &State,
+    args: Vec<String>,
+    mounts: Vec<Mount>,
+    held: Held,
+) -> Exec {
+    let options = lowering.options;
+    let hostname = options
+        .build_args
+        .get("BUILDKIT_SANDBOX_HOSTNAME")
+        .unwrap_or(&options.hostname);
+    let directory = state.image.config.working_dir.as_str();
+    Exec {
+        args,
+        env: state.env.lines(),
+        unkeyed_env: proxies(lowering, &state.env),
+        cwd: crate::path::join("/", directory),
+        user: state.image.config.user.clone(),
+        mounts,
+        network: held.network,
+        security: held.security,
+        extra_hosts: options.extra_hosts.clone(),
+        hostname: hostname.clone(),
+        shm_size: options.shm_size,
+    }
+}
+
+/// The proxies among the build-args, in both spellings that programs look for. One that the
+/// Dockerfile declares is in the environment, and so in the key, as any other.
+fn proxies(lowering: &Lowering<'_>, env: &Env) -> Vec<String> {
+    let mut proxies = Env::default();
+    for (name, value) in lowering
+        .options
+        .build_args
+        .iter()
+        .filter(|(name, _)| scope::is_proxy(name))
+    {
+        for name in [name.to_uppercase(), name.to_lowercase()] {
+            if env.get(&name).is_none() {
+                proxies.set(&name, value);
+            }
+        }
+    }
+    proxies.lines()
+}
+
+/// What is run, and how a step name sums up a body that is run as a whole.
+fn arguments(
+    lowering: &mut Lowering<'_>,
+    state: &State,
+    taken: &mut Mounts,
+    command: &Command,
+    heredocs: &[Heredoc],
+) -> (Vec<String>, Option<String>) {
+    let Command::Shell(text) = command else {
+        return (super::arguments(state, command), None);
+    };
+    let wrap = |text: &str| super::shell::wrap(&state.image.config.shell, text);
+    match heredocs {
+        [] => (wrap(text), None),
+        [body] if is_lone(text, body) => {
+            let summary = Some(summary(&body.content));
+            if !body.content.starts_with("#!") {
+                return (wrap(&body.content), summary);
+            }
+            let input = taken.input(made_file(lowering, body));
+            taken.mounts.push(Mount {
+                target: PIPES.to_owned(),
+                kind: MountKind::Bind {
+                    input: Some(input),
+                    selector: "/".to_owned(),
+                },
+                read_only: true,
+                output: false,
+            });
+            (wrap(&format!("{PIPES}{}", body.name)), summary)
+        }
+        // The shell reads the bodies itself.
+        bodies => {
+            let bodies = bodies
+                .iter()
+                .map(|it| format!("\n{}{}", it.content, it.name));
+            (wrap(&[text.clone(), bodies.collect()].concat()), None)
+        }
+    }
+}
+
+/// Whether a command is a here-document and nothing else: `<<EOF`, `3<<-"EOF"`.
+fn is_lone(text: &str, body: &Heredoc) -> bool {
+    let rest = text
+        .trim()
+        .trim_start_matches(|it: char| it.is_ascii_digit());
+    let Some(rest) = rest.strip_prefix("<<") else {
+        return false;
+    };
+    let rest = rest.strip_prefix('-').unwrap_or(rest).trim_start();
+    let bare: String = rest
+        .chars()
+        .filter(|it| !matches!(it, '"' | '\'' | '\\'))
+        .collect();
+    bare == body.name
+}
+
+/// A file system with one executable file.
+fn made_file(lowering: &mut Lowering<'_>, body: &Heredoc) -> Input {
+    let change = FileChange::MakeFile {
+        path: format!("/{}", body.name),
+        data: body.content.clone().into_bytes(),
+        mode: 0o755,
+        owner: None,
+        name: None,
+    };
+    let op = Op::File(File {
+        actions: vec![FileAction {
+            base: Tree::Scratch,
+            change,
+            output: true,
+        }],
+    });
+    let metadata = llb::Metadata {
+        name: "[internal] preparing inline document".to_owned(),
+        ..llb::Metadata::default()
+    };
+    Input {
+        vertex: lowering.graph.add(op, Vec::new(), metadata),
+        output: 0,
+    }
+}
+
+/// The first line of `text`.
+fn summary(text: &str) -> String {
+    let text = text.trim();
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{}...", first.trim_end_matches('\r')),
+        None => text.to_owned(),
+    }
+}
+
+/// `|2 A=1 B=2 /bin/sh -c make`: the `ARG`s in scope, each once, and the command (G41).
+fn history(state: &State, args: &[String]) -> String {
+    let mut declared = Env::default();
+    for (name, value) in &state.args {
+        declared.set(name, state.env.get(name).or(value.as_deref()).unwrap_or(""));
+    }
+    let declared = declared.lines();
+    let count = (!declared.is_empty()).then(|| format!("|{}", declared.len()));
+    let words: Vec<String> = count
+        .into_iter()
+        .chain(declared)
+        .chain(args.iter().cloned())
+        .collect();
+    words.join(" ")
+}

@@ -1,0 +1,410 @@
+//! The whole of a build while it is lowered: stages that are done, the graph, what was noticed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use dockerfile_parser::{Dockerfile, Instruction, InstructionKind, words};
+use llb::op::{LocalSource, Source};
+use llb::{Graph, Input, Metadata, Op};
+use oci::{Platform, Reference};
+
+use crate::instruction::{self, from};
+use crate::lint::{self, Lint, rule};
+use crate::scope::{self, Env, Expander};
+use crate::stage::Declarations;
+use crate::state::{State, Step};
+use crate::{BaseImage, Images, LocalUse, Options, Plan, PlanError, PlanErrorKind};
+
+/// References through variables that may stand in each other: each is a recursion.
+const MAX_NESTING: usize = 32;
+
+/// The session's name for the build context.
+pub(crate) const CONTEXT: &str = "context";
+
+/// A build while it is lowered.
+pub(crate) struct Lowering<'a> {
+    /// What the person chose.
+    pub(crate) options: &'a Options,
+    /// The file's stages.
+    pub(crate) declared: Declarations<'a>,
+    /// The file's escape character.
+    pub(crate) escape: char,
+    /// What `FROM` can use: global `ARG`s and the platforms.
+    pub(crate) globals: Env,
+    /// The vertices so far.
+    pub(crate) graph: Graph,
+    /// What was noticed.
+    pub(crate) lint: Lint,
+    /// The names that some `ARG` declares.
+    pub(crate) declared_args: BTreeSet<String>,
+    images: &'a dyn Images,
+    bases: HashMap<(String, Platform), BaseImage>,
+    froms: Vec<from::From>,
+    done: Vec<Option<State>>,
+    context_paths: BTreeSet<String>,
+    nesting: usize,
+}
+
+/// What a name behind `from` means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// An earlier stage.
+    Stage(usize),
+    /// The stage itself or a later one.
+    Later(usize),
+    /// A number of no earlier stage.
+    NoStage,
+    /// The empty file system.
+    Scratch,
+    /// An image.
+    Image,
+}
+
+impl<'a> Lowering<'a> {
+    /// Reads the stages and the global scope; nothing is lowered yet.
+    pub(crate) fn new(
+        dockerfile: &'a Dockerfile,
+        options: &'a Options,
+        images: &'a dyn Images,
+    ) -> Result<Self, PlanError> {
+        let declared = Declarations::of(dockerfile)?;
+        let escape = dockerfile.directives.escape;
+        let check = options
+            .build_args
+            .get("BUILDKIT_DOCKERFILE_CHECK")
+            .map(String::as_str);
+        let check = check.or(dockerfile
+            .directives
+            .check
+            .as_ref()
+            .map(|(text, _)| text.as_str()));
+        let mut lint = Lint::new(check.unwrap_or(""));
+        lint::check_file(&declared, &mut lint);
+        let mut declared_args = BTreeSet::new();
+        for instruction in &dockerfile.instructions {
+            if let InstructionKind::Arg(args) = &instruction.kind {
+                declared_args.extend(args.iter().map(|(name, _)| name.clone()));
+            }
+        }
+        let globals = instruction::arg::globals(&declared, options, escape, &mut lint)?;
+        let stages = declared.stages.len();
+        let mut lowering = Self {
+            options,
+            declared,
+            escape,
+            globals,
+            graph: Graph::default(),
+            lint,
+            declared_args,
+            images,
+            bases: HashMap::new(),
+            froms: Vec::with_capacity(stages),
+            done: vec![None; stages],
+            context_paths: BTreeSet::new(),
+            nesting: 0,
+        };
+        for index in 0..stages {
+            let from = from::read(&mut lowering, index)?;
+            lowering.froms.push(from);
+        }
+        Ok(lowering)
+    }
+
+    /// Lowers the target and what it needs.
+    pub(crate) fn finish(mut self) -> Result<Plan, PlanError> {
+        let target = self.declared.target(self.options.target.as_deref())?;
+        self.lower_all(target)?;
+        let state = self.stage(target)?.clone();
+        let mut image = state.image;
+        image.config.labels.extend(self.options.labels.clone());
+        let used_build_args = self.used_build_args()?;
+        let source_date_epoch = self.source_date_epoch()?;
+        let paths: Vec<String> = self.context_paths.into_iter().collect();
+        let local = LocalUse {
+            name: CONTEXT.to_owned(),
+            paths,
+        };
+        Ok(Plan {
+            graph: self.graph,
+            root: state.root,
+            platform: state.platform,
+            config: image,
+            layers: state.layers,
+            warnings: self.lint.finish()?,
+            used_build_args,
+            target: self.declared.stages[target].name.map(str::to_lowercase),
+            locals: if local.paths.is_empty() {
+                Vec::new()
+            } else {
+                vec![local]
+            },
+            source_date_epoch,
+        })
+    }
+
+    /// Lowers stage `target` after those that it names. What it names through a variable, or through
+    /// a trigger of its base, is lowered when it comes up.
+    fn lower_all(&mut self, target: usize) -> Result<(), PlanError> {
+        let mut stack = vec![target];
+        while let Some(&index) = stack.last() {
+            let waiting = match self.done[index] {
+                Some(_) => Vec::new(),
+                None => self.needs(index),
+            };
+            let waiting: Vec<usize> = waiting
+                .into_iter()
+                .filter(|&it| self.done[it].is_none())
+                .collect();
+            if !waiting.is_empty() {
+                stack.extend(waiting);
+                continue;
+            }
+            if self.done[index].is_none() {
+                self.done[index] = Some(self.lower_stage(index)?);
+            }
+            stack.pop();
+        }
+        Ok(())
+    }
+
+    fn lower_stage(&mut self, index: usize) -> Result<State, PlanError> {
+        let from = self.froms[index].clone();
+        let mut state = from::begin(self, index, &from)?;
+        instruction::onbuild::run_triggers(self, &mut state, index)?;
+        for instruction in self.declared.stages[index].instructions {
+            let step = Step {
+                instruction,
+                span: instruction.span,
+                escape: self.escape,
+                is_trigger: false,
+            };
+            instruction::lower(self, &mut state, &step)?;
+        }
+        Ok(state)
+    }
+
+    /// The earlier stages that stage `index` names without a variable.
+    fn needs(&self, index: usize) -> Vec<usize> {
+        let mut needs = Vec::new();
+        if let from::Base::Stage(base) = self.froms[index].base {
+            needs.push(base);
+        }
+        for instruction in self.declared.stages[index].instructions {
+            for name in instruction::literal_references(instruction) {
+                if let Named::Stage(stage) = self.named(name, index) {
+                    needs.push(stage);
+                }
+            }
+        }
+        needs
+    }
+
+    /// What `name` means to an instruction of stage `current`, as a `from` of `COPY` or of a mount.
+    pub(crate) fn named(&self, name: &str, current: usize) -> Named {
+        if let Ok(number) = name.parse::<usize>() {
+            return if number < current {
+                Named::Stage(number)
+            } else {
+                Named::NoStage
+            };
+        }
+        if let Some(stage) = self.declared.last_named(name, current) {
+            return Named::Stage(stage);
+        }
+        match self.declared.named_later(name, current) {
+            Some(stage) => Named::Later(stage),
+            None if name == "scratch" => Named::Scratch,
+            None => Named::Image,
+        }
+    }
+
+    /// Stage `index`, lowered if it is not yet.
+    pub(crate) fn stage(&mut self, index: usize) -> Result<&State, PlanError> {
+        if self.done[index].is_none() {
+            if self.nesting == MAX_NESTING {
+                let span = self.declared.stages[index].from.span;
+                return Err(PlanError::at(span, PlanErrorKind::Nesting(MAX_NESTING)));
+            }
+            self.nesting += 1;
+            self.lower_all(index)?;
+            self.nesting -= 1;
+        }
+        Ok(self.done[index].as_ref().expect("it was just lowered"))
+    }
+
+    /// The image that `name` means on `platform`, asked for once.
+    pub(crate) fn image(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+        step: &Instruction,
+    ) -> Result<BaseImage, PlanError> {
+        let reference: Reference = name.parse().map_err(|error: oci::ReferenceError| {
+            PlanError::at(
+                step.span,
+                PlanErrorKind::Reference {
+                    name: name.to_owned(),
+                    why: error.to_string(),
+                },
+            )
+        })?;
+        let key = (reference.to_string(), platform.clone());
+        if let Some(known) = self.bases.get(&key) {
+            return Ok(known.clone());
+        }
+        let image = self
+            .images
+            .resolve(&reference, platform)
+            .map_err(|source| {
+                PlanError::at(step.span, PlanErrorKind::BaseImage(reference.to_string()))
+                    .because(source)
+            })?;
+        let config = &image.config;
+        if !matches!(config.os.as_str(), "" | "linux") {
+            let kind = PlanErrorKind::NotLinux {
+                image: name.to_owned(),
+                os: config.os.clone(),
+            };
+            return Err(PlanError::at(step.span, kind));
+        }
+        self.bases.insert(key, image.clone());
+        Ok(image)
+    }
+
+    /// The build context, of which `path` is needed.
+    pub(crate) fn context(&mut self, path: &str) -> Input {
+        self.context_paths.insert(path.to_owned());
+        let source = LocalSource {
+            name: CONTEXT.to_owned(),
+            ignore: self.options.ignore.clone(),
+        };
+        let metadata = Metadata {
+            name: "[internal] load build context".to_owned(),
+            ..Metadata::default()
+        };
+        let vertex = self
+            .graph
+            .add(Op::Source(Source::Local(source)), Vec::new(), metadata);
+        Input { vertex, output: 0 }
+    }
+
+    /// `word` of `step`, expanded in the scope of `state`; unknown variables are noticed.
+    pub(crate) fn expand(
+        &mut self,
+        state: &State,
+        step: &Step<'_>,
+        word: &str,
+    ) -> Result<String, PlanError> {
+        let expander = Expander {
+            env: &state.env,
+            escape: step.escape,
+        };
+        let expanded = expander
+            .word(word)
+            .map_err(|error| PlanError::at(step.span, PlanErrorKind::Expand(error)))?;
+        for name in &expanded.unset {
+            self.lint.undefined_var(name, state, step);
+        }
+        Ok(expanded.text)
+    }
+
+    /// What a step's name says behind the brackets: the instruction as written, with the variables
+    /// that have a value, and `summary` in parentheses.
+    pub(crate) fn step_text(
+        &self,
+        state: &State,
+        step: &Step<'_>,
+        summary: Option<&str>,
+    ) -> String {
+        let written = &step.instruction.original;
+        let value = |name: &str| {
+            let masked = rule::is_secret(name).then(|| "xxxxx".to_owned());
+            state
+                .env
+                .get(name)
+                .map(|it| masked.unwrap_or_else(|| it.to_owned()))
+        };
+        let expanded = words::expand_for_display(written, &value, step.escape);
+        let text = expanded.map_or_else(|_| written.clone(), |it| it.text);
+        let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((&text, ""));
+        let trigger = if step.is_trigger { "ONBUILD " } else { "" };
+        let summary = summary.map(|it| format!(" ({it})")).unwrap_or_default();
+        format!(
+            "{trigger}{} {}{summary}",
+            keyword.to_uppercase(),
+            rest.trim()
+        )
+    }
+
+    /// `word` of `step`, which names a stage or an image: global `ARG`s are in its scope too.
+    pub(crate) fn expand_from(
+        &mut self,
+        state: &State,
+        step: &Step<'_>,
+        word: &str,
+    ) -> Result<String, PlanError> {
+        if !word.contains(['$', '"', '\'', '\\']) {
+            return Ok(word.to_owned());
+        }
+        let mut env = self.globals.clone();
+        for line in state.env.lines() {
+            let (key, value) = line.split_once('=').unwrap_or((&line, ""));
+            env.set(key, value);
+        }
+        let expanded = Expander {
+            env: &env,
+            escape: step.escape,
+        }
+        .word(word)
+        .map_err(|error| PlanError::at(step.span, PlanErrorKind::Expand(error)))?;
+        match expanded.text.is_empty() {
+            true => Err(PlanError::at(
+                step.span,
+                PlanErrorKind::BlankBase(word.to_owned()),
+            )),
+            false => Ok(expanded.text),
+        }
+    }
+
+    /// The build-args that mean something; the others are a warning or an error (decision 4).
+    fn used_build_args(&mut self) -> Result<BTreeMap<String, String>, PlanError> {
+        let platform = scope::platform_args(self.options);
+        let means_something = |name: &str| {
+            self.declared_args.contains(name)
+                || scope::is_proxy(name)
+                || scope::is_control(name)
+                || platform.get(name).is_some()
+        };
+        let (used, unused): (BTreeMap<_, _>, BTreeMap<_, _>) = self
+            .options
+            .build_args
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| means_something(name));
+        let unused: Vec<String> = unused.into_keys().collect();
+        if !unused.is_empty() && self.options.strict_args {
+            return Err(PlanError::nowhere(PlanErrorKind::UnusedBuildArgs(unused)));
+        }
+        if !unused.is_empty() {
+            let message = format!(
+                "One or more build-args [{}] were not consumed",
+                unused.join(" ")
+            );
+            self.lint.push(lint::unnamed(message, None));
+        }
+        Ok(used)
+    }
+
+    fn source_date_epoch(&self) -> Result<Option<i64>, PlanError> {
+        let name = "SOURCE_DATE_EPOCH";
+        let given = self.options.build_args.get(name).map(String::as_str);
+        let Some(text) = given.or(self.globals.get(name)).filter(|it| !it.is_empty()) else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(_) => Err(PlanError::nowhere(PlanErrorKind::SourceDateEpoch(
+                text.to_owned(),
+            ))),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What is known of a stage while its instructions are lowered one after the other.
+
+use dockerfile_parser::{Instruction, Span};
+use llb::{Input, Metadata};
+use oci::{ImageConfig, Platform};
+
+use crate::error::lines;
+use crate::scope::Env;
+use crate::{Layer, PlanError, PlanErrorKind, history};
+
+/// A stage, as it is after the instructions so far.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// The root file system; `None` is scratch.
+    pub(crate) root: Option<Input>,
+    /// The image that the stage would be if it ended here.
+    pub(crate) image: ImageConfig,
+    /// The environment of `RUN` and of expansion: the image's, and the `ARG`s in scope (G37).
+    pub(crate) env: Env,
+    /// The `ARG`s in scope, in their order, for the history of `RUN` (G41).
+    pub(crate) args: Vec<(String, Option<String>)>,
+    /// The layers on top of the base image.
+    pub(crate) layers: Vec<Layer>,
+    /// What it runs on.
+    pub(crate) platform: Platform,
+    /// Whether a `WORKDIR` was absolute, or is not the first.
+    pub(crate) workdir_set: bool,
+    /// What children do not inherit.
+    pub(crate) own: Own,
+}
+
+/// What belongs to one stage and not to those built `FROM` it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Own {
+    /// Its number.
+    pub(crate) stage: usize,
+    /// What step names call it; empty in a file with one stage.
+    pub(crate) label: String,
+    /// What step names say of the platform, `linux/amd64 `; mostly empty.
+    pub(crate) platform_label: String,
+    /// How many steps were named.
+    pub(crate) step: usize,
+    /// How many there are.
+    pub(crate) steps: usize,
+    /// Whether its steps run even if the cache knows their results.
+    pub(crate) ignore_cache: bool,
+    /// Where the last `CMD` is.
+    pub(crate) cmd: Option<Span>,
+    /// Where the last `ENTRYPOINT` is.
+    pub(crate) entrypoint: Option<Span>,
+    /// Where the last `HEALTHCHECK` is.
+    pub(crate) healthcheck: Option<Span>,
+}
+
+/// The instruction that is lowered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step<'a> {
+    /// What it says.
+    pub(crate) instruction: &'a Instruction,
+    /// Which lines are to blame for it: its own, or those of the `FROM` that brought it in.
+    pub(crate) span: Span,
+    /// The escape character in it.
+    pub(crate) escape: char,
+    /// Whether it is a trigger of the base image.
+    pub(crate) is_trigger: bool,
+}
+
+impl Step<'_> {
+    /// The error for something that comes later.
+    pub(crate) fn not_supported(&self, what: &str) -> PlanError {
+        PlanError::at(self.span, PlanErrorKind::NotSupported(what.to_owned()))
+    }
+
+    /// `error`, with the lines that are to blame for this step.
+    pub(crate) fn blame(&self, mut error: PlanError) -> PlanError {
+        error.lines = Some(lines(self.span));
+        error
+    }
+}
+
+impl State {
+    /// A name for the next step, `[build  2/10] `, in front of `text`.
+    pub(crate) fn step_name(&mut self, text: &str) -> String {
+        if self.own.steps == 0 {
+            return text.to_owned();
+        }
+        self.own.step += 1;
+        self.same_step_name(text)
+    }
+
+    /// A further name for the step that was named last.
+    pub(crate) fn same_step_name(&self, text: &str) -> String {
+        let Own {
+            platform_label,
+            label,
+            step,
+            steps,
+            ..
+        } = &self.own;
+        if *steps == 0 {
+            return text.to_owned();
+        }
+        let width = steps.to_string().len();
+        let gap = if label.is_empty() { "" } else { " " };
+        format!("[{platform_label}{label}{gap}{step:>width$}/{steps}] {text}")
+    }
+
+    /// What people are told of a vertex that `step` makes.
+    pub(crate) fn metadata(&self, name: String, step: &Step<'_>) -> Metadata {
+        Metadata {
+            name,
+            source: Some(lines(step.span)),
+            ignore_cache: self.own.ignore_cache,
+        }
+    }
+
+    /// Writes an instruction that changes no files into the history.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.image.history.push(history::entry(text.into(), true));
+    }
+
+    /// Writes an instruction into the history that made `output` from the root file system so far.
+    pub(crate) fn commit(&mut self, output: Input, text: impl Into<String>) {
+        self.layers.push(Layer {
+            output,
+            history: self.image.history.len(),
+        });
+        self.image.history.push(history::entry(text.into(), false));
+        self.root = Some(output);
+    }
+}
