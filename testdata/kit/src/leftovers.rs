@@ -1,4 +1,4 @@
-//! What a command left behind: processes and mounts that still name its home.
+//! What a command left behind: processes and mounts that still name its home, and control groups that name it.
 //!
 //! A process belongs to a home when its environment, its working directory or one of its mounts names it. That finds
 //! the command itself, its children, and sandboxed processes whose environment is another: their root is a mount
@@ -41,14 +41,48 @@ pub fn of(home: &Path) -> Vec<String> {
 ///
 /// The kernel takes a killed process apart after the one that waited for it was told, so the first look may be early.
 pub fn settle(home: &Path, patience: Duration) -> Vec<String> {
+    settled(|| of(home), patience)
+}
+
+/// The control groups of the rbuild that was process `pid`, once they have had `patience` to go.
+pub fn cgroups_settle(pid: u32, patience: Duration) -> Vec<String> {
+    settled(|| cgroups(pid), patience)
+}
+
+fn settled(look: impl Fn() -> Vec<String>, patience: Duration) -> Vec<String> {
     let deadline = Instant::now() + patience;
     loop {
-        let found = of(home);
+        let found = look();
         if found.is_empty() || Instant::now() > deadline {
             return found;
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn cgroups(pid: u32) -> Vec<String> {
+    let name = format!("rbuild-{pid}");
+    let mut found = Vec::new();
+    // A hierarchy, and below it the groups rbuild was started in: six deep is deeper than systemd's.
+    let mut level = vec![Path::new("/sys/fs/cgroup").to_path_buf()];
+    for _ in 0..6 {
+        let folders = level
+            .iter()
+            .filter_map(|it| fs::read_dir(it).ok())
+            .flatten()
+            .flatten();
+        level = folders
+            .filter(|it| it.file_type().is_ok_and(|it| it.is_dir()))
+            .map(|it| it.path())
+            .collect();
+        found.extend(
+            level
+                .iter()
+                .filter(|it| it.ends_with(&name))
+                .map(|it| format!("cgroup: {}", it.display())),
+        );
+    }
+    found
 }
 
 fn belongs(pid: u32, needle: &str) -> bool {
