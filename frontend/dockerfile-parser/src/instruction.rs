@@ -1,5 +1,6 @@
 //! From a logical line to an instruction.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::flag::{self, FlagError, FlagWord};
@@ -381,13 +382,15 @@ impl<'a> Parts<'a> {
                 "{name} cannot accept a heredoc as a destination"
             )));
         }
+        // Of several with one name the last wins, as it would in the directory they go to.
+        let by_name: HashMap<&str, &Document> = documents
+            .iter()
+            .map(|it| (it.opening.name.as_str(), it))
+            .collect();
         let source = |word: String| match opening(&word) {
             Some(opening) => {
-                let document = documents
-                    .iter()
-                    .rev()
-                    .find(|it| it.opening.name == opening.name);
-                let content = document.map(Document::content).unwrap_or_default();
+                let document = by_name.get(opening.name.as_str());
+                let content = document.map(|it| it.content()).unwrap_or_default();
                 TransferSource::Heredoc(opening.to_heredoc(content))
             }
             None => TransferSource::Path(word),

@@ -98,12 +98,16 @@ fn class_char(chars: &mut std::str::Chars<'_>) -> Result<char, BadPattern> {
 #[derive(Debug, Clone)]
 pub(crate) struct Positions {
     reached: Vec<bool>,
+    /// Those before the last step; kept for its memory.
+    before: Vec<bool>,
 }
 
 impl Positions {
     pub(crate) fn start(tokens: &[Token]) -> Self {
+        let none = vec![false; tokens.len() + 1];
         let mut positions = Self {
-            reached: vec![false; tokens.len() + 1],
+            reached: none.clone(),
+            before: none,
         };
         positions.reach(tokens, 0);
         positions
@@ -125,12 +129,12 @@ impl Positions {
     }
 
     pub(crate) fn step(&mut self, tokens: &[Token], ch: char) {
-        let before = std::mem::replace(&mut self.reached, vec![false; tokens.len() + 1]);
-        for (position, token) in tokens
-            .iter()
-            .enumerate()
-            .filter(|&(position, _)| before[position])
-        {
+        std::mem::swap(&mut self.reached, &mut self.before);
+        self.reached.fill(false);
+        for (position, token) in tokens.iter().enumerate() {
+            if !self.before[position] {
+                continue;
+            }
             match token {
                 Token::Char(expected) if *expected == ch => self.reach(tokens, position + 1),
                 Token::Any if ch != '/' => self.reach(tokens, position + 1),

@@ -41,8 +41,8 @@ fn dockerfiles_are_read_into_their_trees() {
 
 fn cases(directory: &Path) -> Vec<PathBuf> {
     let mut cases: Vec<PathBuf> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("the cases are there")
+        .map(|entry| entry.expect("the cases can be listed").path())
         .filter(|path| path.extension().is_some_and(|it| it == "Dockerfile"))
         .collect();
     cases.sort();
@@ -57,7 +57,7 @@ fn draw(text: &[u8], parse: &Parse) -> String {
     }
     lines.extend(parse.problems.iter().map(|it| problem(text, it)));
     lines.into_iter().fold(String::new(), |mut all, line| {
-        writeln!(all, "{line}").unwrap();
+        writeln!(all, "{line}").expect("a string takes all");
         all
     })
 }

@@ -1,7 +1,8 @@
 //! What holds for any text: nothing panics, spans lie in it, and simple models agree.
 
 use dockerfile_parser::{
-    Flag, Healthcheck, Instruction, InstructionKind, Parse, Span, excerpt, glob, ignore::Patterns,
+    Flag, Healthcheck, Instruction, InstructionKind, Parse, Span, excerpt, glob,
+    ignore::{Patterns, Rule},
     parse, parse_trigger, words,
 };
 use proptest::prelude::*;
@@ -163,13 +164,15 @@ proptest! {
     }
 
     #[test]
-    fn a_file_without_problems_is_read_whole(text in dockerfile_like()) {
-        let parse = check(&text);
-        let keywords = parse.dockerfile.instructions.len();
-        let complete = Parse { problems: Vec::new(), ..parse.clone() };
-        if parse.first_error().is_none() {
-            prop_assert!(keywords > 0);
-            prop_assert_eq!(complete.dockerfile, dockerfile_parser::parse(&text).dockerfile);
+    fn what_comes_behind_a_file_without_errors_changes_nothing_in_it(text in dockerfile_like()) {
+        let before = check(&text);
+        let open_ended = text.trim_ascii_end().ends_with(b"\\") || text.trim_ascii_end().ends_with(b"`");
+        if before.first_error().is_none() && !open_ended {
+            let after = check(&[&text, b"\nCMD [\"behind\"]\n".as_slice()].concat());
+            prop_assert!(after.first_error().is_none());
+            let (behind, rest) = after.dockerfile.instructions.split_last().expect("there is the CMD");
+            prop_assert_eq!(&behind.original, "CMD [\"behind\"]");
+            prop_assert_eq!(rest, before.dockerfile.instructions);
         }
     }
 
@@ -262,7 +265,7 @@ proptest! {
             let prefix = &path[..end];
             visit = patterns.visit(prefix, &visit);
             prop_assert_eq!(patterns.excludes(&visit), patterns.is_excluded(prefix));
-            prop_assert_eq!(patterns.rule_of(&visit).map(|it| it.line()), patterns.deciding_rule(prefix).map(|it| it.line()));
+            prop_assert_eq!(patterns.rule_of(&visit).map(Rule::line), patterns.deciding_rule(prefix).map(Rule::line));
             prop_assert!(!pruned || patterns.excludes(&visit), "{} is below what was pruned", prefix);
             pruned |= patterns.excludes(&visit) && !patterns.may_reinclude_below(prefix);
         }
@@ -290,7 +293,8 @@ fn model_expression(pattern: &str) -> regex::Regex {
         .strip_prefix("**")
         .filter(|it| !it.contains(['*', '?']) && !it.starts_with('/'))
     {
-        return regex::Regex::new(&format!("{}$", regex::escape(suffix))).unwrap();
+        return regex::Regex::new(&format!("{}$", regex::escape(suffix)))
+            .expect("an escaped text is an expression");
     }
     let mut expression = String::from("^");
     let mut rest = pattern;
@@ -308,5 +312,5 @@ fn model_expression(pattern: &str) -> regex::Regex {
         rest = &rest[ch.len_utf8()..];
     }
     expression.push('$');
-    regex::Regex::new(&expression).unwrap()
+    regex::Regex::new(&expression).expect("the translation is an expression")
 }
