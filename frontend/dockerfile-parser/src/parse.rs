@@ -64,6 +64,8 @@ pub fn parse(text: &[u8]) -> Parse {
 /// The escape character is `\`, whatever it was where the trigger was written.
 pub fn parse_trigger(text: &str) -> Trigger {
     let mut parser = Parser::new(Lines::new(text.as_bytes(), 0), DirectiveReader::closed());
+    // A trigger runs in a stage that has begun elsewhere.
+    parser.stages = Stages::Begun;
     parser.read_all();
     if let Some(problem) = parser.problems.into_iter().find(Problem::is_error) {
         return Err(problem);
@@ -319,5 +321,68 @@ fn problem_of(fault: Fault, span: Span) -> Problem {
         severity: Severity::Error,
         message: fault.message,
         suggestion: fault.suggestion,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, parse_trigger};
+    use crate::InstructionKind;
+
+    #[test]
+    fn a_trigger_of_an_image_is_one_instruction() {
+        let copy = parse_trigger("COPY --from=x <<EOF /y\n$a\nEOF").unwrap();
+        let InstructionKind::Copy(transfer) = copy.kind else {
+            panic!("{copy:?}")
+        };
+        assert_eq!((transfer.flags.len(), transfer.sources.len()), (1, 1));
+        assert_eq!(parse_trigger("RUN a \\\n b").unwrap().original, "RUN a  b");
+    }
+
+    #[test]
+    fn what_is_no_trigger_is_refused() {
+        for (text, expected) in [
+            ("", "onbuild trigger should be a single expression"),
+            ("# nothing", "onbuild trigger should be a single expression"),
+            (
+                "RUN a\nRUN b",
+                "onbuild trigger should be a single expression",
+            ),
+            (
+                "FROM x",
+                "dockerfile parse error on line 1: FROM isn't allowed as an ONBUILD trigger",
+            ),
+            (
+                "onbuild RUN x",
+                "dockerfile parse error on line 1: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+            ),
+            (
+                "FOO x",
+                "dockerfile parse error on line 1: unknown instruction: FOO (did you mean FROM?)",
+            ),
+            (
+                "RUN <<E\nx",
+                "dockerfile parse error on line 1: unterminated heredoc",
+            ),
+        ] {
+            assert_eq!(
+                parse_trigger(text).unwrap_err().to_string(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_directive_is_a_comment_in_a_trigger() {
+        assert!(parse_trigger("# escape=`\nRUN a \\\n b").is_ok());
+    }
+
+    #[test]
+    fn a_warning_does_not_stop_a_build() {
+        let parse = parse(b"FROM a\nRUN b \\\n\n c\n");
+        assert_eq!(parse.problems.len(), 1);
+        assert_eq!(parse.first_error(), None);
+        assert_eq!(parse.problems[0].to_string(), "Empty continuation line");
     }
 }
