@@ -16,6 +16,7 @@ use kit::manifest::{self, Entry, Manifest};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("dockerfile-parser", &[]),
+    ("registry", &["oci"]),
     ("sandbox", &[]),
     ("llb", &["oci"]),
     ("lower", &["dockerfile-parser", "llb", "oci"]),
@@ -24,13 +25,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("snapshot", &["store", "oci"]),
     (
         "ops",
-        &["llb", "solve", "snapshot", "store", "sandbox", "oci"],
+        &[
+            "registry", "llb", "solve", "snapshot", "store", "sandbox", "oci",
+        ],
     ),
     ("container", &["sandbox", "snapshot", "store", "oci"]),
-    ("export", &["snapshot", "store", "oci"]),
+    ("export", &["registry", "snapshot", "store", "oci"]),
     (
         "engine",
         &[
+            "registry",
             "lower",
             "solve",
             "ops",
@@ -45,6 +49,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "rbuild",
         &[
+            "registry",
+            "llb",
             "engine",
             "container",
             "export",
