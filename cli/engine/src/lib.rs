@@ -1,1 +1,172 @@
-//! placeholder
+//! One build, from the request to what it leaves behind: reads the definition, plans, solves, exports.
+//!
+//! Vocabulary: an [`Engine`] is a store with the hands that work in it, and serves many builds; a
+//! [`Request`] is what one person wants built; *progress* is what a build tells while it runs, and
+//! it tells of its own errands (`[internal] load .dockerignore`) as it tells of vertices.
+//!
+//! One loop owns the scheduler and all that is known of the build. What takes time, checksums and
+//! runs, happens on a thread each, which sends the loop one message when it is done. A build that is
+//! cached to the end starts a thread for each local checksum and no other.
+
+mod definition;
+mod error;
+mod image;
+mod images;
+mod layers;
+mod output;
+mod report;
+mod request;
+mod session;
+mod solving;
+mod worker;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use llb::Graph;
+use lower::Plan;
+use ops::Ops;
+use snapshot::Snapshots;
+use store::Store;
+
+pub use error::{
+    BuildError, ExportError, ImageError, LogLine, Place, PlanFailure, ReadError, StepError,
+    StepFailure,
+};
+pub use ops::Cancel;
+pub use output::Built;
+pub use request::{ContextFrom, DockerfileFrom, NoCache, Output, Request, SecretFrom};
+pub use solve::progress;
+
+use definition::Definition;
+use layers::Layers;
+use progress::Progress;
+use report::Reporter;
+
+/// A store with the hands that work in it. Threads may build with it at once.
+pub struct Engine {
+    store: Store,
+    snapshots: Snapshots,
+    ops: Ops,
+}
+
+impl Engine {
+    /// An engine that works in `store`. Does nothing yet.
+    pub fn new(store: Store) -> Self {
+        let snapshots = Snapshots::new(store.clone());
+        let ops = Ops::new(store.clone(), snapshots.clone());
+        Self {
+            store,
+            snapshots,
+            ops,
+        }
+    }
+
+    /// The store it works in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The graph that a build would solve (`--graph=dot`). Runs nothing.
+    ///
+    /// # Errors
+    /// As [`build`], as far as that comes before anything runs.
+    pub fn graph(
+        &self,
+        request: &Request,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Graph, BuildError> {
+        let reporter = Reporter::new(progress);
+        let definition = Definition::read(request, &reporter)?;
+        Ok(definition.plan(self, request, &reporter)?.graph)
+    }
+}
+
+/// Builds what `request` asks for, telling `progress` of it from any thread.
+///
+/// Whatever ran to its end is in the cache afterwards, also where the build failed or was cancelled.
+/// The caller, once it has told the person, makes it durable with [`Store::mark_synced`].
+///
+/// # Errors
+/// See [`BuildError`]. All that was begun is undone when this returns.
+pub fn build(
+    engine: &Engine,
+    request: &Request,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Built, BuildError> {
+    let clock = Clock::start();
+    let reporter = Reporter::new(progress);
+    let built = run(engine, request, &reporter);
+    clock.remember(engine, request, &built);
+    built
+}
+
+fn run(engine: &Engine, request: &Request, reporter: &Reporter<'_>) -> Result<Built, BuildError> {
+    output::check(request)?;
+    let definition = Definition::read(request, reporter)?;
+    let plan = definition.plan(engine, request, reporter)?;
+    let work = Job {
+        engine,
+        request,
+        definition: &definition,
+        plan: &plan,
+        reporter,
+    };
+    // Digests of new layers are computed beside the steps that follow.
+    thread::scope(|scope| {
+        let layers = Layers::new(engine, scope);
+        let solved = solving::solve(&work, scope, &layers)?;
+        output::export(&work, &solved, &layers)
+    })
+}
+
+/// What everything after the plan works from.
+struct Job<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    definition: &'a Definition,
+    plan: &'a Plan,
+    reporter: &'a Reporter<'a>,
+}
+
+/// When a build began, for the history.
+struct Clock {
+    started: Timestamp,
+    since: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            started: Timestamp::now(),
+            since: Instant::now(),
+        }
+    }
+
+    /// Adds the build to the history. One that is missing there is no reason to fail.
+    fn remember(&self, engine: &Engine, request: &Request, built: &Result<Built, BuildError>) {
+        let (steps, cached, image) = built
+            .as_ref()
+            .map_or((0, 0, None), |it| (it.steps, it.cached, it.image));
+        let row = store::Build {
+            name: request.title(),
+            started: self.started,
+            duration: self.elapsed(),
+            steps,
+            cached,
+            image,
+            error: built.as_ref().err().map(error::chain),
+        };
+        if let Err(error) = engine.store.record_build(&row) {
+            tracing::warn!(
+                error = error::chain(&error),
+                "the build is missing in the history"
+            );
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+}

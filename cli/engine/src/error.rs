@@ -1,0 +1,312 @@
+//! Why a build failed, with all that a person needs to see of it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llb::SourceRange;
+use lower::PlanError;
+use oci::Reference;
+use ops::{ChecksumError, OpError};
+use snapshot::DiffError;
+use store::StoreError;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile, the ignore file or the context cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The Dockerfile breaks the grammar.
+    #[error("{message}")]
+    Parse {
+        /// `dockerfile parse error on line 3: unknown instruction: FORM (did you mean FROM?)`
+        message: String,
+        /// Where.
+        place: Option<Place>,
+    },
+    /// The Dockerfile makes no sense.
+    #[error(transparent)]
+    Plan(Box<PlanFailure>),
+    /// A step failed.
+    #[error(transparent)]
+    Step(Box<StepFailure>),
+    /// The result could not be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The person gave up.
+    #[error("canceled")]
+    Cancelled,
+}
+
+/// A Dockerfile that makes no sense. As an error it reads as [`PlanFailure::error`] does.
+#[derive(Debug)]
+pub struct PlanFailure {
+    /// Why.
+    pub error: PlanError,
+    /// Where.
+    pub place: Option<Place>,
+}
+
+/// A step that failed. As an error it reads as [`StepFailure::error`] does.
+#[derive(Debug)]
+pub struct StepFailure {
+    /// `[build 2/5] RUN make`
+    pub name: String,
+    /// Where it was written.
+    pub place: Option<Place>,
+    /// The last lines that it wrote, at most ten; empty where it is no process.
+    pub log: Vec<LogLine>,
+    /// Why it failed.
+    pub error: StepError,
+}
+
+impl fmt::Display for PlanFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for PlanFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl fmt::Display for StepFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for StepFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// It ran.
+    #[error(transparent)]
+    Run(#[from] OpError),
+    /// What it takes could not be read.
+    #[error("failed to compute cache key: failed to calculate checksum of ref {of}")]
+    Checksum {
+        /// Of what.
+        of: String,
+        /// Why.
+        #[source]
+        source: ChecksumError,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A line that a process wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When, since its step began.
+    pub at: Duration,
+    /// The line, without its end.
+    pub text: String,
+}
+
+/// Lines of a Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name, as the person knows it.
+    pub file: String,
+    /// Its text.
+    pub text: Arc<[u8]>,
+    /// Which lines.
+    pub lines: SourceRange,
+}
+
+/// Why the Dockerfile, the ignore file or the context cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such context.
+    #[error("unable to prepare context: path {path:?} not found")]
+    NoContext {
+        /// As asked for.
+        path: PathBuf,
+    },
+    /// The context is something else.
+    #[error("unable to prepare context: path {path:?} is not a directory")]
+    NoDirectory {
+        /// As asked for.
+        path: PathBuf,
+    },
+    /// The Dockerfile.
+    #[error("failed to read dockerfile: open {name}")]
+    Dockerfile {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ignore file.
+    #[error("failed to read {name}")]
+    Ignore {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line of the ignore file.
+    #[error("failed to parse {name}: line {line}: {pattern:?}: {why}")]
+    IgnoreLine {
+        /// The file's name.
+        name: String,
+        /// Which line, from one.
+        line: usize,
+        /// What is there.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Why an image that the Dockerfile names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It is not in the store.
+    #[error("{reference}: not found in the local store")]
+    Missing {
+        /// Its name.
+        reference: Reference,
+    },
+    /// Its config is none.
+    #[error("the config of {reference} cannot be read")]
+    Config {
+        /// Its name.
+        reference: Reference,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Its config could not be taken from the store.
+    #[error("the config of {reference} cannot be read")]
+    ConfigFile {
+        /// Its name.
+        reference: Reference,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the result could not be exported.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// Not yet.
+    #[error("--output type={kind} is not supported yet")]
+    NotYet {
+        /// Which.
+        kind: &'static str,
+    },
+    /// A layer has no tar.
+    #[error("failed to export layer of {name:?}")]
+    Layer {
+        /// The step that made it.
+        name: String,
+        /// Why.
+        #[source]
+        source: DiffError,
+    },
+    /// The image could not be stored.
+    #[error("failed to store the image")]
+    Image(#[source] StoreError),
+    /// A file that was asked for beside the image.
+    #[error("failed to write {path:?}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BuildError {
+    /// The lines of the Dockerfile that are to blame.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Parse { place, .. } => place.as_ref(),
+            Self::Plan(failure) => failure.place.as_ref(),
+            Self::Step(failure) => failure.place.as_ref(),
+            Self::Read(_) | Self::Export(_) | Self::Store(_) | Self::Cancelled => None,
+        }
+    }
+
+    /// The step that failed, where it was one.
+    pub fn step(&self) -> Option<&StepFailure> {
+        match self {
+            Self::Step(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// What the person can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Plan(failure) => {
+                if let Some(suggestion) = &failure.error.suggestion {
+                    return Some(format!("did you mean {suggestion}?"));
+                }
+                let image = failure
+                    .source()
+                    .and_then(|it| it.downcast_ref::<ImageError>());
+                matches!(image, Some(ImageError::Missing { .. })).then(|| {
+                    "images are not pulled yet: bring it in with `rbuild image load` or `rbuild image import`".to_owned()
+                })
+            }
+            Self::Read(ReadError::Dockerfile { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Some(
+                    "name the Dockerfile with `-f`, or run in the directory that has it".to_owned(),
+                )
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Place {
+    /// The lines with some around them, as BuildKit shows them.
+    pub fn excerpt(&self) -> String {
+        dockerfile_parser::excerpt(
+            &self.file,
+            &self.text,
+            self.lines.first_line,
+            self.lines.last_line,
+        )
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &impl Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

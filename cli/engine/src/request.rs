@@ -1,0 +1,135 @@
+//! What one person wants built.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use llb::op::Network;
+use oci::{Platform, Reference};
+
+use crate::Cancel;
+
+pub use lower::NoCache;
+
+/// What one person wants built. The fields are the flags of `build`.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What `COPY` copies from.
+    pub context: ContextFrom,
+    /// `--file`
+    pub dockerfile: DockerfileFrom,
+    /// `--target`
+    pub target: Option<String>,
+    /// `--build-arg`, names to values; those without a value are filled in from the environment or left out.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`; the host's where `None`.
+    pub platform: Option<Platform>,
+    /// `--no-cache` and `--no-cache-filter`
+    pub no_cache: NoCache,
+    /// `--network`
+    pub network: Network,
+    /// `--add-host`, names to addresses.
+    pub extra_hosts: BTreeMap<String, String>,
+    /// `--shm-size`, in bytes.
+    pub shm_size: Option<u64>,
+    /// `--strict-args`
+    pub strict_args: bool,
+    /// `--secret`, ids to where the values are.
+    pub secrets: BTreeMap<String, SecretFrom>,
+    /// `--ssh`, ids to sockets of agents.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--tag`
+    pub tags: Vec<Reference>,
+    /// `--output`; an image in the store where there is none.
+    pub outputs: Vec<Output>,
+    /// `--iidfile`
+    pub iidfile: Option<PathBuf>,
+    /// `--metadata-file`
+    pub metadata_file: Option<PathBuf>,
+    /// How many steps may run at once; no limit where `None`, as with BuildKit.
+    pub parallelism: Option<usize>,
+    /// Cancelled when the person gives up.
+    pub cancel: Cancel,
+}
+
+/// What `COPY` copies from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContextFrom {
+    /// A directory.
+    Directory(PathBuf),
+    /// Nothing: the context is empty (`build -` with a Dockerfile on the standard input).
+    Empty,
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfileFrom {
+    /// `Dockerfile` in the context, or `dockerfile` where there is none.
+    Context,
+    /// A file anywhere, relative to the working directory.
+    File(PathBuf),
+    /// The standard input.
+    Stdin,
+}
+
+/// What becomes of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// An image in the store, under the request's tags.
+    Image,
+    /// Nothing: the steps run and are in the cache.
+    CacheOnly,
+    /// The files of the result in a directory (`type=local`). Comes later.
+    Local(PathBuf),
+    /// The files of the result as a tar (`type=tar`). Comes later.
+    Tar(PathBuf),
+}
+
+/// Where the value of a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretFrom {
+    /// In a file.
+    File(PathBuf),
+    /// Here, taken from a variable of the environment.
+    Value(Vec<u8>),
+}
+
+impl Request {
+    /// A build of the directory `context` with nothing chosen.
+    pub fn new(context: impl Into<PathBuf>) -> Self {
+        Self {
+            context: ContextFrom::Directory(context.into()),
+            dockerfile: DockerfileFrom::Context,
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platform: None,
+            no_cache: NoCache::Off,
+            network: Network::Default,
+            extra_hosts: BTreeMap::new(),
+            shm_size: None,
+            strict_args: false,
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            tags: Vec::new(),
+            outputs: Vec::new(),
+            iidfile: None,
+            metadata_file: None,
+            parallelism: None,
+            cancel: Cancel::default(),
+        }
+    }
+
+    /// The build in a few words.
+    pub(crate) fn title(&self) -> String {
+        let context = match &self.context {
+            ContextFrom::Directory(path) => path.display().to_string(),
+            ContextFrom::Empty => "-".to_owned(),
+        };
+        match &self.target {
+            Some(target) => format!("{context} ({target})"),
+            None => context,
+        }
+    }
+}

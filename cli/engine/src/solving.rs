@@ -1,0 +1,499 @@
+//! The loop: owns the scheduler, does the work it asks for, gives it the answers.
+
+use std::any::Any;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::thread::Scope;
+use std::time::SystemTime;
+
+use crossbeam_channel::{Receiver, Sender};
+use llb::op::Source;
+use llb::{Key, Op, VertexId};
+use ops::Ref;
+use solve::progress::{VertexError, VertexStatus};
+use solve::{
+    ChecksumId, Event, Options, Outcome, OutputOf, ResultId, Scheduler, Selector, Step, Work,
+};
+use store::{Lease, SnapshotId, StoreError};
+
+use crate::layers::Layers;
+use crate::report::waiting_vertex;
+use crate::worker::{self, Executed, Unsuccessful};
+use crate::{BuildError, Cancel, Job, StepError, StepFailure};
+
+/// What solving a graph came to.
+pub(crate) struct Solved {
+    /// The result's uppermost layer; `None` is scratch.
+    pub(crate) top: Option<SnapshotId>,
+    /// How many vertices there were.
+    pub(crate) steps: u32,
+    /// How many of them were cached.
+    pub(crate) cached: u32,
+}
+
+/// What the threads tell the loop.
+pub(crate) enum Message {
+    Checksummed {
+        id: ChecksumId,
+        vertex: VertexId,
+        checksum: Result<Key, StepError>,
+    },
+    Executed {
+        vertex: VertexId,
+        executed: Result<Executed, Unsuccessful>,
+    },
+    /// A thread panicked: so does the loop, once all threads are done.
+    Panicked(Box<dyn Any + Send>),
+    /// The person gave up.
+    Cancelled,
+}
+
+/// Solves the plan's graph.
+pub(crate) fn solve<'scope, 'env>(
+    job: &'env Job<'env>,
+    scope: &'scope Scope<'scope, 'env>,
+    layers: &Layers<'scope, 'env>,
+) -> Result<Solved, BuildError> {
+    let Some(root) = job.plan.root else {
+        return Ok(Solved {
+            top: None,
+            steps: 0,
+            cached: 0,
+        });
+    };
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let given_up = sender.clone();
+    // Nobody may be listening any more, which is fine.
+    let _watch = job
+        .request
+        .cancel
+        .on_cancel(move || drop(given_up.send(Message::Cancelled)));
+    let options = Options {
+        parallelism: job.request.parallelism,
+        ..Options::default()
+    };
+    let scheduler = Scheduler::new(&job.plan.graph, vec![root.vertex], options);
+    let mut solving = Solving::new(job, scope, layers, sender);
+    let outcome = solving.turn(scheduler, &receiver);
+    if let Some(panic) = solving.panic {
+        std::panic::resume_unwind(panic);
+    }
+    match (outcome, solving.failure) {
+        (Outcome::Solved(results), None) => {
+            let output = solving.results.refs(results[0]).get(root.output).cloned();
+            let top = match output {
+                Some(Ref::Snapshot(top)) => top,
+                Some(Ref::Local(_)) | None => None,
+            };
+            Ok(Solved {
+                top,
+                steps: count(job.plan.graph.len()),
+                cached: count(solving.cached.len()),
+            })
+        }
+        (_, Some(failure)) => Err(failure),
+        (Outcome::Cancelled | Outcome::Failed(_), None) => Err(BuildError::Cancelled),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// All that is known of a build that is being solved, apart from what the scheduler knows.
+struct Solving<'l, 'scope, 'env> {
+    job: &'env Job<'env>,
+    scope: &'scope Scope<'scope, 'env>,
+    layers: &'l Layers<'scope, 'env>,
+    sender: Sender<Message>,
+    results: Results,
+    /// How to stop what runs.
+    cancels: HashMap<VertexId, Cancel>,
+    started: HashMap<VertexId, SystemTime>,
+    /// The vertices whose start, or being cached, people were told of.
+    told: HashSet<VertexId>,
+    cached: HashSet<VertexId>,
+    /// The first failure; what fails after it most likely fails because of it.
+    failure: Option<BuildError>,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+/// The outputs of every result.
+#[derive(Default)]
+struct Results {
+    all: Vec<Vec<Ref>>,
+    /// Snapshots from the cache that nothing keeps from being collected yet.
+    unkept: HashSet<SnapshotId>,
+    leases: Vec<Lease>,
+}
+
+impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
+    fn new(
+        job: &'env Job<'env>,
+        scope: &'scope Scope<'scope, 'env>,
+        layers: &'l Layers<'scope, 'env>,
+        sender: Sender<Message>,
+    ) -> Self {
+        Self {
+            job,
+            scope,
+            layers,
+            sender,
+            results: Results::default(),
+            cancels: HashMap::new(),
+            started: HashMap::new(),
+            told: HashSet::new(),
+            cached: HashSet::new(),
+            failure: None,
+            panic: None,
+        }
+    }
+
+    /// Goes on until the scheduler says that it is over.
+    fn turn(&mut self, mut scheduler: Scheduler<'env>, receiver: &Receiver<Message>) -> Outcome {
+        for (vertex, _) in self.job.plan.graph.vertices() {
+            self.job.reporter.vertex(self.status(vertex));
+        }
+        let mut work: VecDeque<Work> = scheduler.start().into();
+        loop {
+            while let Some(next) = work.pop_front() {
+                if let Some(event) = self.perform(next) {
+                    work.extend(scheduler.handle(event));
+                }
+                if self.is_doomed() {
+                    work.extend(scheduler.handle(Event::Cancelled));
+                }
+            }
+            if let Some(outcome) = scheduler.outcome() {
+                return outcome;
+            }
+            let message = receiver.recv().expect("the loop holds a sender itself");
+            work.extend(
+                self.event(message)
+                    .into_iter()
+                    .flat_map(|event| scheduler.handle(event)),
+            );
+        }
+    }
+
+    /// Whether something went wrong that is no step's fault, so that nothing else need be tried.
+    fn is_doomed(&self) -> bool {
+        self.panic.is_some() || matches!(self.failure, Some(BuildError::Store(_)))
+    }
+
+    /// Does a work or has it done; gives the answer if it is there at once.
+    fn perform(&mut self, work: Work) -> Option<Event> {
+        match work {
+            Work::Lookup { vertex, key } => {
+                let found = self.look_up(vertex, &key).unwrap_or_else(|error| {
+                    self.fail(error.into());
+                    None
+                });
+                Some(Event::LookedUp { vertex, found })
+            }
+            Work::Checksum {
+                id,
+                vertex,
+                of,
+                selector,
+            } => {
+                self.begin_checksum(id, vertex, of, selector);
+                None
+            }
+            Work::Execute {
+                vertex,
+                inputs,
+                records,
+            } => self.execute(vertex, &inputs, records),
+            Work::Record {
+                vertex,
+                result,
+                step,
+            } => {
+                self.tell_cached(vertex);
+                let outputs = self.results.refs(result);
+                if let Err(error) = worker::record_again(self.job, vertex, &step, outputs) {
+                    self.fail(error.into());
+                }
+                None
+            }
+            Work::Cancel { vertex } => {
+                self.cancels.get(&vertex).map(Cancel::cancel);
+                None
+            }
+        }
+    }
+
+    /// What happened, told to people, as the scheduler takes it.
+    fn event(&mut self, message: Message) -> Option<Event> {
+        match message {
+            Message::Checksummed {
+                id,
+                checksum: Ok(checksum),
+                ..
+            } => Some(Event::Checksummed { id, checksum }),
+            Message::Checksummed {
+                id,
+                vertex,
+                checksum: Err(error),
+            } => {
+                self.tell_start(vertex);
+                self.fail_step(
+                    vertex,
+                    Unsuccessful {
+                        error,
+                        log: Vec::new(),
+                    },
+                );
+                Some(Event::ChecksumFailed { id })
+            }
+            Message::Executed { vertex, executed } => Some(self.executed(vertex, executed)),
+            Message::Panicked(panic) => {
+                self.panic.get_or_insert(panic);
+                Some(Event::Cancelled)
+            }
+            Message::Cancelled => Some(Event::Cancelled),
+        }
+    }
+
+    fn look_up(&mut self, vertex: VertexId, key: &Key) -> Result<Option<ResultId>, StoreError> {
+        let store = &self.job.engine.store;
+        let outputs = match &self.job.plan.graph.vertex(vertex).op {
+            // Whether an image is there, the image knows best.
+            Op::Source(Source::Image(image)) => {
+                match oci::config::chain_ids(&image.diff_ids).last() {
+                    None => Some(vec![None]),
+                    Some(chain_id) => store
+                        .snapshot_by_chain_id(chain_id)?
+                        .map(|row| vec![Some(row.id)]),
+                }
+            }
+            _ => store.result(key)?.map(|cached| cached.outputs),
+        };
+        let Some(outputs) = outputs else {
+            return Ok(None);
+        };
+        self.tell_cached(vertex);
+        Ok(Some(self.results.add_cached(outputs)))
+    }
+
+    fn begin_checksum(&self, id: ChecksumId, vertex: VertexId, of: OutputOf, selector: Selector) {
+        let of = self.results.output(of);
+        let ops = &self.job.engine.ops;
+        self.spawn(move || {
+            let checksum = worker::checksum(ops, &of, &selector);
+            Message::Checksummed {
+                id,
+                vertex,
+                checksum,
+            }
+        });
+    }
+
+    fn execute(
+        &mut self,
+        vertex: VertexId,
+        inputs: &[OutputOf],
+        records: Vec<Step>,
+    ) -> Option<Event> {
+        let job = self.job;
+        let cancel = Cancel::default();
+        self.cancels.insert(vertex, cancel.clone());
+        self.tell_start(vertex);
+        let inputs: Vec<Ref> = inputs
+            .iter()
+            .map(|input| self.results.output(*input))
+            .collect();
+        if let Err(error) = self.results.keep(&inputs, &job.engine.store) {
+            return Some(self.executed(
+                vertex,
+                Err(Unsuccessful {
+                    error: error.into(),
+                    log: Vec::new(),
+                }),
+            ));
+        }
+        let run = move || {
+            worker::execute(
+                job,
+                &worker::Task {
+                    vertex,
+                    inputs,
+                    records,
+                    cancel,
+                },
+            )
+        };
+        // A directory is only opened here, which is quicker than a thread is started.
+        if matches!(
+            job.plan.graph.vertex(vertex).op,
+            Op::Source(Source::Local(_))
+        ) {
+            let executed = run();
+            return Some(self.executed(vertex, executed));
+        }
+        self.spawn(move || Message::Executed {
+            vertex,
+            executed: run(),
+        });
+        None
+    }
+
+    /// Has something done on a thread of its own, which tells the loop in any case.
+    fn spawn(&self, task: impl FnOnce() -> Message + Send + 'scope) {
+        let sender = self.sender.clone();
+        self.scope.spawn(move || {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
+            // The loop listens until every thread has told it.
+            let _ = sender.send(done.unwrap_or_else(Message::Panicked));
+        });
+    }
+
+    fn executed(&mut self, vertex: VertexId, executed: Result<Executed, Unsuccessful>) -> Event {
+        self.cancels.remove(&vertex);
+        match executed {
+            Ok(Executed { outputs, shared }) => {
+                self.begin_digests(vertex, &outputs);
+                if shared {
+                    self.cached.insert(vertex);
+                }
+                self.tell_end(vertex, None);
+                Event::Executed {
+                    vertex,
+                    result: self.results.add(outputs),
+                }
+            }
+            Err(Unsuccessful {
+                error: StepError::Run(ops::OpError::Cancelled),
+                ..
+            }) => {
+                self.tell_end(vertex, Some(VertexError::Canceled));
+                Event::Stopped { vertex }
+            }
+            Err(unsuccessful) => {
+                self.fail_step(vertex, unsuccessful);
+                Event::Failed { vertex }
+            }
+        }
+    }
+
+    /// Begins to compute the digests of those outputs that are layers of the result.
+    fn begin_digests(&self, vertex: VertexId, outputs: &[Ref]) {
+        for layer in self
+            .job
+            .plan
+            .layers
+            .iter()
+            .filter(|layer| layer.output.vertex == vertex)
+        {
+            if let Some(Ref::Snapshot(Some(id))) = outputs.get(layer.output.output) {
+                self.layers.begin(*id);
+            }
+        }
+    }
+
+    fn fail_step(&mut self, vertex: VertexId, unsuccessful: Unsuccessful) {
+        self.tell_end(
+            vertex,
+            Some(VertexError::Failed(crate::error::chain(
+                &unsuccessful.error,
+            ))),
+        );
+        let metadata = &self.job.plan.graph.vertex(vertex).metadata;
+        self.fail(BuildError::Step(Box::new(StepFailure {
+            name: metadata.name.clone(),
+            place: self.job.definition.place(metadata.source),
+            log: unsuccessful.log,
+            error: unsuccessful.error,
+        })));
+    }
+
+    fn fail(&mut self, failure: BuildError) {
+        self.failure.get_or_insert(failure);
+    }
+
+    fn status(&self, vertex: VertexId) -> VertexStatus {
+        waiting_vertex(&self.job.plan.graph, vertex)
+    }
+
+    fn tell_start(&mut self, vertex: VertexId) {
+        let now = SystemTime::now();
+        self.told.insert(vertex);
+        self.started.insert(vertex, now);
+        self.job.reporter.vertex(VertexStatus {
+            started: Some(now),
+            ..self.status(vertex)
+        });
+    }
+
+    fn tell_end(&self, vertex: VertexId, error: Option<VertexError>) {
+        self.job.reporter.vertex(VertexStatus {
+            started: self.started.get(&vertex).copied(),
+            completed: Some(SystemTime::now()),
+            cached: self.cached.contains(&vertex),
+            error,
+            ..self.status(vertex)
+        });
+    }
+
+    /// Tells that a vertex is cached, and with it all that it was made from: nothing of it is looked at.
+    fn tell_cached(&mut self, vertex: VertexId) {
+        let graph = &self.job.plan.graph;
+        let mut news = BTreeSet::new();
+        let mut open = vec![vertex];
+        while let Some(vertex) = open.pop() {
+            if !self.told.contains(&vertex) && news.insert(vertex) {
+                open.extend(graph.vertex(vertex).inputs.iter().map(|input| input.vertex));
+            }
+        }
+        for vertex in news {
+            let now = Some(SystemTime::now());
+            self.told.insert(vertex);
+            self.cached.insert(vertex);
+            self.job.reporter.vertex(VertexStatus {
+                started: now,
+                completed: now,
+                cached: true,
+                ..self.status(vertex)
+            });
+        }
+    }
+}
+
+impl Results {
+    fn add(&mut self, outputs: Vec<Ref>) -> ResultId {
+        self.all.push(outputs);
+        ResultId(self.all.len() as u64 - 1)
+    }
+
+    fn add_cached(&mut self, outputs: Vec<Option<SnapshotId>>) -> ResultId {
+        self.unkept.extend(outputs.iter().flatten());
+        self.add(outputs.into_iter().map(Ref::Snapshot).collect())
+    }
+
+    fn refs(&self, result: ResultId) -> &[Ref] {
+        let index = usize::try_from(result.0).expect("a result's number is an index");
+        &self.all[index]
+    }
+
+    fn output(&self, of: OutputOf) -> Ref {
+        self.refs(of.result)
+            .get(of.output)
+            .expect("a vertex has the outputs that its op says")
+            .clone()
+    }
+
+    /// Keeps what a step is about to use from being collected under its hands.
+    fn keep(&mut self, inputs: &[Ref], store: &store::Store) -> Result<(), StoreError> {
+        let unkept: Vec<SnapshotId> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Ref::Snapshot(Some(id)) => self.unkept.take(id),
+                Ref::Snapshot(None) | Ref::Local(_) => None,
+            })
+            .collect();
+        if !unkept.is_empty() {
+            self.leases.push(store.lease(&unkept, &[])?);
+        }
+        Ok(())
+    }
+}
