@@ -130,7 +130,7 @@ pub enum PlanErrorKind {
     #[error("missing a value on flag: --{0}")]
     FlagWithoutValue(String),
     /// A switch with another value than `true` or `false`.
-    #[error("expecting boolean value for flag {flag}, not: {value}")]
+    #[error("expecting boolean value for flag --{flag}, not: {value}")]
     FlagNotBoolean {
         /// Which.
         flag: String,

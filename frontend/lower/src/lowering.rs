@@ -400,6 +400,15 @@ impl<'a> Lowering<'a> {
         let Some(text) = given.or(self.globals.get(name)).filter(|it| !it.is_empty()) else {
             return Ok(None);
         };
+        if text == CONTEXT
+            || self
+                .declared
+                .last_named(text, self.declared.stages.len())
+                .is_some()
+        {
+            let kind = PlanErrorKind::NotSupported(format!("{name}={text}"));
+            return Err(PlanError::nowhere(kind));
+        }
         match text.parse() {
             Ok(seconds) => Ok(Some(seconds)),
             Err(_) => Err(PlanError::nowhere(PlanErrorKind::SourceDateEpoch(

@@ -244,6 +244,10 @@ fn image(
         (image.os, image.architecture, image.variant) = (os, architecture, variant);
     }
     history::normalise(&mut image);
+    let own = Own {
+        platform_label: platform_label(lowering, &found),
+        ..own
+    };
     let mut state = state_of(None, image, found, own);
     let text = state.step_name(&format!("FROM {}", base.pinned));
     state.root = add_image(lowering, &base, text, declared.from.span);

@@ -1,8 +1,8 @@
 //! `USER`: who runs what follows, and the container. Looked up when something runs (G46).
 
+use crate::PlanError;
 use crate::lowering::Lowering;
 use crate::state::{State, Step};
-use crate::{PlanError, PlanErrorKind};
 
 pub(super) fn lower(
     lowering: &mut Lowering<'_>,
@@ -11,9 +11,6 @@ pub(super) fn lower(
     user: &str,
 ) -> Result<(), PlanError> {
     let user = lowering.expand(state, step, user)?;
-    if user.is_empty() {
-        return Err(PlanError::at(step.span, PlanErrorKind::BlankName("USER")));
-    }
     state.note(format!("USER {user}"));
     state.image.config.user = user;
     Ok(())

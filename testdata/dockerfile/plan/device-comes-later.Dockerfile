@@ -1,0 +1,2 @@
+FROM debian:12
+RUN --device=vendor.com/gpu=all true

@@ -1,0 +1,2 @@
+FROM odd-history
+RUN true

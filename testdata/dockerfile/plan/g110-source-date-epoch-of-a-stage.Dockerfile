@@ -1,0 +1,3 @@
+FROM scratch AS base
+FROM scratch
+#= --build-arg SOURCE_DATE_EPOCH=base

@@ -1,0 +1,2 @@
+FROM scratch
+#= --build-arg SOURCE_DATE_EPOCH=today

@@ -1,0 +1,3 @@
+FROM scratch
+MAINTAINER Some One <a@b>
+CMD ["x"]

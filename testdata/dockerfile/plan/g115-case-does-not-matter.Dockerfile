@@ -1,0 +1,4 @@
+from debian:12 as a
+run true
+RUN false
+cmd ["x"]

@@ -1,0 +1,3 @@
+FROM scratch
+ARG MORE="53/udp 90"
+EXPOSE 8082-8080/tcp

@@ -1,0 +1,4 @@
+FROM scratch
+ENV D=/data
+VOLUME $D/a /b
+VOLUME ["/c d"]

@@ -1,0 +1,5 @@
+FROM scratch
+CMD ["a"]
+ENTRYPOINT ["b"]
+CMD ["c"]
+ENTRYPOINT d $HOME

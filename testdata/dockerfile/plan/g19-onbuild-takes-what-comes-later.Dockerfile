@@ -1,0 +1,5 @@
+FROM scratch AS parent
+ONBUILD COPY --from=later /x /
+FROM parent
+FROM scratch AS later
+#= --target 1

@@ -1,0 +1,4 @@
+FROM scratch AS debian
+COPY a /a
+FROM debian
+COPY b /b

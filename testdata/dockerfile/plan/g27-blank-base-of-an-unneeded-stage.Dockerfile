@@ -1,0 +1,2 @@
+FROM ${NOTHING} AS broken
+FROM scratch

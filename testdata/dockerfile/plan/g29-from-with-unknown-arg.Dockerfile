@@ -1,0 +1,3 @@
+ARG VERSION=12
+FROM debian:${VERSON:-12}
+FROM debian:12$VERSON

@@ -1,0 +1,1 @@
+FROM --platform=quux debian:12

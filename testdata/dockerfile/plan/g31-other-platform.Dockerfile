@@ -1,0 +1,2 @@
+FROM arm
+RUN true

@@ -1,0 +1,3 @@
+FROM rich
+ENV LANG=D NEW=1
+RUN make

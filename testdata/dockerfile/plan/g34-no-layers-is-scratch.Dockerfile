@@ -1,0 +1,2 @@
+FROM no-layers
+COPY a /a

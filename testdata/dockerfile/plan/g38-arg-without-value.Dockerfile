@@ -1,0 +1,4 @@
+FROM debian:12
+ARG X
+ENV Y=${X-default} Z=$X
+RUN echo $X

@@ -1,0 +1,3 @@
+FROM rich
+ENV Z=1
+ENV LANG=C.UTF-8 Z=2

@@ -1,0 +1,4 @@
+FROM rich
+WORKDIR a/../b/
+WORKDIR ../c
+WORKDIR /

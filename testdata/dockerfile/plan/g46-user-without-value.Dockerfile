@@ -1,0 +1,4 @@
+FROM debian:12
+ARG WHO
+USER $WHO
+RUN true

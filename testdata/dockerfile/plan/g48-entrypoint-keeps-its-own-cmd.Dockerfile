@@ -1,0 +1,3 @@
+FROM scratch AS b
+CMD ["mine"]
+ENTRYPOINT ["y"]

@@ -1,0 +1,5 @@
+FROM debian:12
+SHELL ["/bin/bash", "-c"]
+RUN one
+CMD two
+HEALTHCHECK CMD three

@@ -1,0 +1,3 @@
+FROM scratch
+ARG S=KILL
+STOPSIGNAL SIG$S

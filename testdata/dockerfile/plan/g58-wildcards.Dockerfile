@@ -1,0 +1,3 @@
+FROM debian:12
+ENV EXT=go
+COPY *.$EXT src/[a-c]? /x/

@@ -1,0 +1,3 @@
+FROM scratch
+COPY secret.key ./build/x /
+#= --ignore *.key --ignore build

@@ -1,0 +1,2 @@
+FROM debian:12
+COPY --exclude=*.txt --exclude=**/$X dir /d/

@@ -1,0 +1,4 @@
+FROM scratch AS first
+COPY --from=second /x /
+FROM scratch AS second
+#= --target first

@@ -1,0 +1,4 @@
+FROM debian:12
+RUN true
+ADD \
+  https://example.com/a.tar.gz /x

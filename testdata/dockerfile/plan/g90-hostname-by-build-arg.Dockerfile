@@ -1,0 +1,3 @@
+FROM debian:12
+RUN true
+#= --build-arg BUILDKIT_SANDBOX_HOSTNAME=me

@@ -1,0 +1,5 @@
+FROM debian:12
+RUN one
+RUN --network=host two
+RUN --network=default --security=insecure three
+#= --network none

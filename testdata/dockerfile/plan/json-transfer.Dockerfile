@@ -1,0 +1,3 @@
+FROM debian:12
+ENV X=y
+COPY ["a $X", "b", "/c d/"]

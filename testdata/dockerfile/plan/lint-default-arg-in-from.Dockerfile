@@ -1,0 +1,3 @@
+ARG TAG
+FROM debian:$TAG
+#= --build-arg TAG=12

@@ -1,0 +1,2 @@
+FROM debian:12
+RUN --mount=tipe=cache,target=/x true

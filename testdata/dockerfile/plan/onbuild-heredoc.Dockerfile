@@ -1,0 +1,5 @@
+FROM debian:12 AS parent
+ONBUILD RUN <<EOF
+echo hi
+EOF
+FROM parent

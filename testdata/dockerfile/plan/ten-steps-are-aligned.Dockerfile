@@ -1,0 +1,10 @@
+FROM debian:12 AS s
+RUN 0
+RUN 1
+RUN 2
+RUN 3
+RUN 4
+RUN 5
+RUN 6
+RUN 7
+RUN 8

@@ -1,0 +1,2 @@
+FROM scratch
+#= --build-arg B=2 --strict-args true
