@@ -25,9 +25,6 @@ pub(crate) struct Opening {
 ///
 /// A line whose quotes do not match opens none: the shell will say what is wrong with it.
 pub(crate) fn openings(line: &str) -> Result<Vec<Opening>, ExpandError> {
-    if !line.contains("<<") {
-        return Ok(Vec::new());
-    }
     let words = words::written_words(line).unwrap_or_default();
     words
         .iter()

@@ -85,6 +85,8 @@ pub(crate) struct Parts<'a> {
     logical: &'a Logical,
     escape: char,
     pub(crate) keyword: &'a str,
+    /// The keyword in capitals.
+    name: String,
     flags: Vec<FlagWord>,
     arguments: &'a str,
     /// Where in the logical line it begins and ends.
@@ -112,6 +114,7 @@ impl<'a> Parts<'a> {
             logical,
             escape,
             keyword,
+            name: keyword.to_uppercase(),
             flags,
             arguments,
             range,
@@ -119,12 +122,8 @@ impl<'a> Parts<'a> {
         }
     }
 
-    fn name(&self) -> String {
-        self.keyword.to_uppercase()
-    }
-
     /// The line, trimmed.
-    fn original(&self) -> &'a str {
+    pub(crate) fn original(&self) -> &'a str {
         &self.logical.text[self.range.clone()]
     }
 
@@ -135,11 +134,14 @@ impl<'a> Parts<'a> {
 
     /// Whether `<<NAME` opens a heredoc here.
     pub(crate) fn takes_heredocs(&self) -> bool {
-        let is = |parts: &Self| matches!(parts.name().as_str(), "RUN" | "COPY" | "ADD");
+        let is = |parts: &Self| matches!(parts.name.as_str(), "RUN" | "COPY" | "ADD");
+        if !self.arguments.contains("<<") {
+            return false;
+        }
         if is(self) {
             return shape::json(self.arguments) == Json::No;
         }
-        if self.name() != "ONBUILD" {
+        if self.name != "ONBUILD" {
             return false;
         }
         let trigger = self.trigger();
@@ -157,12 +159,12 @@ impl<'a> Parts<'a> {
             keyword: self.keyword.to_owned(),
             original: self.original().to_owned(),
             comments: Vec::new(),
-            kind: self.kind(documents)?,
+            kind: self.kind(documents, span)?,
         })
     }
 
-    fn kind(&self, documents: &[Document]) -> Result<InstructionKind, Fault> {
-        match self.name().as_str() {
+    fn kind(&self, documents: &[Document], span: Span) -> Result<InstructionKind, Fault> {
+        match self.name.as_str() {
             "FROM" => self.from(),
             "ARG" => self.arg(),
             "ENV" => self.key_values().map(InstructionKind::Env),
@@ -184,7 +186,7 @@ impl<'a> Parts<'a> {
             "EXPOSE" => self.expose(),
             "VOLUME" => self.volume(),
             "HEALTHCHECK" => self.healthcheck().map(InstructionKind::Healthcheck),
-            "ONBUILD" => self.on_build(documents),
+            "ONBUILD" => self.on_build(documents, span),
             _ => {
                 let suggestion = suggest(self.keyword, NAMES, Case::Insensitive);
                 Err(Fault::suggesting(
@@ -205,14 +207,14 @@ impl<'a> Parts<'a> {
         if self.arguments.is_empty() {
             return Err(Fault::new(format!(
                 "{} requires exactly one argument",
-                self.name()
+                self.name
             )));
         }
         Ok(self.arguments.to_owned())
     }
 
     fn at_least_one_argument(&self) -> Fault {
-        Fault::new(format!("{} requires at least one argument", self.name()))
+        Fault::new(format!("{} requires at least one argument", self.name))
     }
 
     /// One argument and no flags.
@@ -289,10 +291,7 @@ impl<'a> Parts<'a> {
             return Err(self.at_least_one_argument());
         }
         if values.pairs.iter().any(|(key, _)| key.is_empty()) {
-            return Err(Fault::new(format!(
-                "{} names can not be blank",
-                self.name()
-            )));
+            return Err(Fault::new(format!("{} names can not be blank", self.name)));
         }
         Ok(values)
     }
@@ -301,10 +300,7 @@ impl<'a> Parts<'a> {
         let words = shape::quoted_words(self.arguments, self.escape);
         if words.first().is_some_and(|word| !word.contains('=')) {
             let (key, Some(value)) = shape::split_first(self.arguments) else {
-                return Err(Fault::new(format!(
-                    "{} must have two arguments",
-                    self.name()
-                )));
+                return Err(Fault::new(format!("{} must have two arguments", self.name)));
             };
             return Ok(KeyValues {
                 pairs: vec![(key.to_owned(), value.to_owned())],
@@ -361,7 +357,7 @@ impl<'a> Parts<'a> {
 
     fn transfer(&self, known: flag::Known, documents: &[Document]) -> Result<Transfer, Fault> {
         let (mut words, form) = self.list()?;
-        let name = self.name();
+        let name = &self.name;
         let destination = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| {
             Fault::new(format!(
                 "{name} requires at least two arguments, but only one was provided. \
@@ -457,7 +453,7 @@ impl<'a> Parts<'a> {
         Ok(Healthcheck::Cmd { flags, command })
     }
 
-    fn on_build(&self, documents: &[Document]) -> Result<InstructionKind, Fault> {
+    fn on_build(&self, documents: &[Document], span: Span) -> Result<InstructionKind, Fault> {
         if self.arguments.is_empty() {
             return Err(self.at_least_one_argument());
         }
@@ -465,10 +461,9 @@ impl<'a> Parts<'a> {
         let trigger = self.trigger();
         check_is_trigger(trigger.keyword)?;
         let start = self.logical.span_of(trigger.range.clone());
-        let whole = self.logical.span;
         let span = Span {
-            end: whole.end,
-            last_line: whole.last_line,
+            end: span.end,
+            last_line: span.last_line,
             ..start
         };
         let instruction = trigger.understand(documents, span)?;

@@ -125,8 +125,7 @@ impl Logical {
 
     /// Lets the span reach to the end of `line`.
     pub(crate) fn extend_to(&mut self, line: Line<'_>) {
-        self.span.end = self.span.end.max(line.span().end);
-        self.span.last_line = line.number;
+        self.span.extend_to(line.span());
     }
 
     /// Where in the file a part of the logical text stands.
@@ -155,6 +154,14 @@ impl Logical {
         // The text may be longer than what it was read from where that was no UTF-8.
         let offset = piece.physical.start + (logical - piece.logical);
         (offset.min(piece.physical.end), piece.line)
+    }
+}
+
+impl Span {
+    /// Lets it reach to the end of `later`.
+    pub(crate) fn extend_to(&mut self, later: Self) {
+        self.end = self.end.max(later.end);
+        self.last_line = later.last_line;
     }
 }
 

@@ -135,7 +135,7 @@ impl<'a> Parser<'a> {
             }
         } else if !trimmed.is_empty() {
             let logical = self.join(line, trimmed, text.len() - trimmed.len());
-            self.instruction(logical);
+            self.instruction(&logical);
         }
     }
 
@@ -185,55 +185,46 @@ impl<'a> Parser<'a> {
         logical
     }
 
-    fn instruction(&mut self, mut logical: Logical) {
+    fn instruction(&mut self, logical: &Logical) {
         let comments = std::mem::take(&mut self.comments);
-        let escape = self.directives.directives.escape;
-        let parts = Parts::split(&logical, 0, escape);
-        let openings = if parts.takes_heredocs() {
-            heredoc::openings(&logical.text)
-        } else {
-            Ok(Vec::new())
-        };
-        let documents = match openings {
-            Ok(openings) => self.documents(openings, &mut logical),
-            Err(error) => Err(error.into()),
-        };
-        let parts = Parts::split(&logical, 0, escape);
-        let understood = documents.and_then(|documents| parts.understand(&documents, logical.span));
-        self.count_stage(parts.keyword, understood.is_ok(), logical.span);
+        let parts = Parts::split(logical, 0, self.directives.directives.escape);
+        let mut span = logical.span;
+        let documents = self.documents(&parts, &mut span);
+        let understood = documents.and_then(|documents| parts.understand(&documents, span));
+        self.count_stage(parts.keyword, understood.is_ok(), span);
         match understood {
             Ok(instruction) => self.instructions.push(Instruction {
                 comments,
                 ..instruction
             }),
-            Err(fault) => self.problems.push(problem_of(fault, logical.span)),
+            Err(fault) => self.problems.push(problem_of(fault, span)),
         }
     }
 
-    /// Reads the lines of heredocs; `logical` comes to span them.
-    fn documents(
-        &mut self,
-        openings: Vec<Opening>,
-        logical: &mut Logical,
-    ) -> Result<Vec<Document>, Fault> {
-        let mut documents = Vec::new();
-        for opening in openings {
-            let mut raw = String::new();
-            loop {
-                let Some(line) = self.lines.next() else {
-                    return Err(Fault::new("unterminated heredoc"));
-                };
-                self.check_length(line);
-                self.check_encoding(line);
-                logical.extend_to(line);
-                if opening.ends_at(line) {
-                    break;
-                }
-                raw.push_str(&String::from_utf8_lossy(line.bytes));
-            }
-            documents.push(Document { opening, raw });
+    /// Reads the heredocs that an instruction opens; `span` comes to include them.
+    fn documents(&mut self, parts: &Parts<'_>, span: &mut Span) -> Result<Vec<Document>, Fault> {
+        if !parts.takes_heredocs() {
+            return Ok(Vec::new());
         }
-        Ok(documents)
+        let openings = heredoc::openings(parts.original())?;
+        openings
+            .into_iter()
+            .map(|opening| self.document(opening, span))
+            .collect()
+    }
+
+    fn document(&mut self, opening: Opening, span: &mut Span) -> Result<Document, Fault> {
+        let mut raw = String::new();
+        while let Some(line) = self.lines.next() {
+            self.check_length(line);
+            self.check_encoding(line);
+            span.extend_to(line.span());
+            if opening.ends_at(line) {
+                return Ok(Document { opening, raw });
+            }
+            raw.push_str(&String::from_utf8_lossy(line.bytes));
+        }
+        Err(Fault::new("unterminated heredoc"))
     }
 
     fn check_length(&mut self, line: Line<'_>) {

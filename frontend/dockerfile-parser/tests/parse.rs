@@ -1,6 +1,14 @@
 //! Dockerfiles beside the trees they are read into, in `testdata/dockerfile/parse`.
 //!
 //! `NAME.Dockerfile` stands beside `NAME.tree`; `UPDATE_EXPECT=1` rewrites the trees.
+//!
+//! The catalogue of Dockerfile gotchas is covered by these: G1 `from_*`, G2 `inline_hash_*`, G3
+//! `comments_in_*`, G4 `escaped_escape_*` and `backtick_escape`, G5 `blanks_after_continuation`, G6
+//! `continuation_at_end_*`, G7 `unknown_directive_*`, G8 and G9 `flags_*`, G10 `double_dash_*`, G11
+//! `json_*`, G12 `copy_*`, G13 and G14 `env_*` and `label_forms`, G15 `expose`, G16 `volume`, G17
+//! `healthcheck*`, G18 `several_cmds_*`, G19 `onbuild*`, G20 `heredoc_chomp_*` and `heredoc_quoting`,
+//! G21 `heredoc_not_in_json_*`, G22 `heredoc_run_*`, G24 `*crlf`, G25 `byte_order_mark`. G23 and the
+//! expansion half of G13 and G14 are in the table of `words`, G58 in that of `glob`.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
