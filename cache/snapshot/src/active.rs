@@ -8,6 +8,7 @@ use oci::{Digest, Key, KeyHasher};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use store::{NewSnapshot, SnapshotId, TmpDir};
 
+use crate::layer::Layer;
 use crate::mount::{self, Overlay, Writes};
 use crate::overlay;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
@@ -71,6 +72,15 @@ impl Active {
         });
         let lowers = layers.iter().map(AsFd::as_fd).collect();
         Overlay { lowers, writes }.mount().map_err(failed)
+    }
+
+    /// The whole tree for writing without a mount. While this is used the layer must not be mounted.
+    pub fn layer(&self) -> Result<Layer, SnapshotError> {
+        let lower = match self.parent {
+            Some(_) => Some(self.snapshots.view(self.parent)?),
+            None => None,
+        };
+        Ok(Layer::new(open_directory(&self.upper())?, lower))
     }
 
     /// Makes the layer a snapshot: reads it once, and moves it into the store.

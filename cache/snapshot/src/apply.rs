@@ -1,38 +1,115 @@
 //! From an OCI layer tar to a snapshot.
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::path::Path;
 
-use oci::Digest;
+use oci::{Digest, Sha256};
 use store::SnapshotId;
 
+use crate::active::chain_id;
+use crate::archive::Archive;
 use crate::snapshots::{SnapshotError, Snapshots};
+use crate::unpack::{Rules, Unpack, UnpackError, UnpackLimits, unpack};
 
 /// Why a layer tar could not be made a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The bytes are not those that were announced.
-    #[error("layer is {found}, expected diff_id {expected}")]
+    #[error("the layer's diff_id is {found}, but its config says {expected}")]
     WrongDiffId {
         /// What was announced.
         expected: Digest,
         /// What came.
         found: Digest,
     },
+    /// The layer is not one that can be unpacked.
+    #[error("cannot unpack the layer")]
+    Unpack(#[from] UnpackError),
     /// The layer could not be prepared or committed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
 }
 
 impl Snapshots {
-    /// Makes a snapshot on top of `parent` from an uncompressed layer tar, and checks its diff id
-    /// where one is expected. A chain that is there already is found by its chain id and not made anew.
+    /// Makes a snapshot on top of `parent` from an uncompressed layer tar, which is read to its end,
+    /// and checks its diff id where one is expected.
+    ///
+    /// A chain that is there already is found by its chain id and not made anew. Nothing of a layer
+    /// that is refused remains.
     pub fn apply(
         &self,
         parent: Option<SnapshotId>,
         tar: &mut dyn Read,
         expected: Option<Digest>,
     ) -> Result<SnapshotId, ApplyError> {
-        let _ = (tar, expected);
-        Ok(self.prepare(parent)?.commit()?)
+        self.apply_within(parent, tar, expected, UnpackLimits::default())
+    }
+
+    pub(crate) fn apply_within(
+        &self,
+        parent: Option<SnapshotId>,
+        tar: &mut dyn Read,
+        expected: Option<Digest>,
+        limits: UnpackLimits,
+    ) -> Result<SnapshotId, ApplyError> {
+        if let Some(known) = expected
+            .map(|it| self.known_chain(parent, &it))
+            .transpose()?
+            .flatten()
+        {
+            return Ok(known);
+        }
+        let active = self.prepare(parent)?;
+        let layer = active.layer()?;
+        let mut archive = Archive::new(Hashing {
+            input: tar,
+            hash: Sha256::default(),
+        });
+        let how = Unpack {
+            into: Path::new(""),
+            rules: Rules::Layer,
+            owner: None,
+            limits,
+        };
+        unpack(&mut archive, &layer, &how)?;
+        archive.drain().map_err(UnpackError::from)?;
+        drop(layer);
+        let found = archive.into_input().hash.finish();
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(ApplyError::WrongDiffId { expected, found });
+        }
+        Ok(active.commit_as(Some(found))?)
+    }
+
+    /// The snapshot of the chain with this layer on top, if it is there.
+    fn known_chain(
+        &self,
+        parent: Option<SnapshotId>,
+        diff_id: &Digest,
+    ) -> Result<Option<SnapshotId>, SnapshotError> {
+        let chain = match parent {
+            None => Some(*diff_id),
+            Some(parent) => self
+                .store
+                .snapshot(parent)?
+                .chain_id
+                .map(|below| chain_id(&below, diff_id)),
+        };
+        let Some(chain) = chain else { return Ok(None) };
+        Ok(self.store.snapshot_by_chain_id(&chain)?.map(|row| row.id))
+    }
+}
+
+/// Hashes what is read.
+struct Hashing<'a> {
+    input: &'a mut dyn Read,
+    hash: Sha256,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(out)?;
+        self.hash.update(&out[..length]);
+        Ok(length)
     }
 }

@@ -1,11 +1,21 @@
 //! From a snapshot to its OCI layer tar.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use oci::Digest;
+use oci::{Digest, Sha256};
+use rustix::fs::{Mode, OFlags};
 use store::SnapshotId;
 
-use crate::snapshots::{SnapshotError, Snapshots};
+use crate::archive::{Header, Writer};
+use crate::root::open_in_root;
+use crate::snapshots::{SnapshotError, Snapshots, open_directory};
+use crate::tree::{Entry, Kind, Xattr};
+use crate::walk::read_some;
 
 /// What a layer tar turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +32,21 @@ pub enum DiffError {
     /// The layer could not be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A file of the layer could not be read.
+    #[error("cannot read `{}` of the layer", path.display())]
+    Read {
+        /// Within the layer.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what it was when the layer was committed.
+    #[error("`{}` changed after its layer was committed", .0.display())]
+    Changed(PathBuf),
+    /// A name by which a layer tar says that something was removed.
+    #[error("`{}` cannot be in an image: names that begin with `.wh.` stand for removed files", .0.display())]
+    Reserved(PathBuf),
     /// Nobody takes the bytes.
     #[error("cannot write the layer tar")]
     Write(#[source] io::Error),
@@ -31,12 +56,245 @@ impl Snapshots {
     /// Writes the layer tar of one snapshot's own files: the same bytes whenever and wherever.
     ///
     /// Not necessarily those a snapshot was [applied](Snapshots::apply) from: keep that blob if its
-    /// digest is promised to somebody.
+    /// digest is promised to somebody. Times are whole seconds, as containerd's are.
     pub fn diff(&self, id: SnapshotId, out: &mut dyn Write) -> Result<DiffInfo, DiffError> {
-        let _ = (self.tree(id)?, out);
-        Ok(DiffInfo {
-            diff_id: Digest::of(b""),
+        let tree = self.tree(id)?;
+        let root = open_directory(&self.store.snapshot_fs(id))?;
+        let default_root = self.root_below(id)?;
+        let hashing = Hashing {
+            out,
+            hash: Sha256::default(),
             size: 0,
+        };
+        let mut pack = Pack {
+            root,
+            writer: Writer::new(hashing),
+            firsts: Vec::new(),
+        };
+        for entry in tree.entries() {
+            if entry.path.is_empty() && looks_like(entry, default_root) {
+                continue;
+            }
+            pack.entry(entry)?;
+        }
+        let hashing = pack.writer.finish().map_err(DiffError::Write)?;
+        Ok(DiffInfo {
+            diff_id: hashing.hash.finish(),
+            size: hashing.size,
         })
+    }
+
+    /// Mode, owner and group of the root directory without this layer.
+    fn root_below(&self, id: SnapshotId) -> Result<(u32, u32, u32), SnapshotError> {
+        let Some(parent) = self.store.snapshot(id)?.parent else {
+            return Ok((0o755, 0, 0));
+        };
+        let dir = open_directory(&self.store.snapshot_fs(parent))?;
+        let stat = rustix::fs::fstat(&dir).map_err(|error| {
+            SnapshotError::file("read", &self.store.snapshot_fs(parent))(error.into())
+        })?;
+        Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid))
+    }
+}
+
+fn looks_like(root: &Entry, default: (u32, u32, u32)) -> bool {
+    (root.mode, root.uid, root.gid) == default
+}
+
+struct Pack<W> {
+    root: OwnedFd,
+    writer: Writer<W>,
+    /// By link number less one: the name under which a file with several went in.
+    firsts: Vec<Option<Box<[u8]>>>,
+}
+
+impl<W: Write> Pack<W> {
+    fn entry(&mut self, entry: &Entry) -> Result<(), DiffError> {
+        let name = entry
+            .path
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .unwrap_or_default();
+        if name.starts_with(b".wh.") {
+            return Err(DiffError::Reserved(entry.path().to_owned()));
+        }
+        let xattrs: Vec<Xattr> = entry
+            .xattrs
+            .iter()
+            .filter(|it| it.travels())
+            .cloned()
+            .collect();
+        let header = Header {
+            path: &entry.path,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime.0,
+            xattrs: &xattrs,
+            ..Header::default()
+        };
+        match &entry.kind {
+            Kind::File { size, link, .. } => self.file(entry, header, *size, *link),
+            Kind::Directory { opaque } => self.directory(entry, header, *opaque),
+            Kind::Symlink(target) => self.header(&Header {
+                letter: b'2',
+                target,
+                ..header
+            }),
+            Kind::Character(major, minor) => self.header(&Header {
+                letter: b'3',
+                device: (*major, *minor),
+                ..header
+            }),
+            Kind::Block(major, minor) => self.header(&Header {
+                letter: b'4',
+                device: (*major, *minor),
+                ..header
+            }),
+            Kind::Fifo => self.header(&Header {
+                letter: b'6',
+                ..header
+            }),
+            Kind::Socket => Ok(()),
+            Kind::Whiteout => self.mark(&whiteout(&entry.path)),
+        }
+    }
+
+    fn directory(
+        &mut self,
+        entry: &Entry,
+        header: Header<'_>,
+        opaque: bool,
+    ) -> Result<(), DiffError> {
+        let path: &[u8] = if entry.path.is_empty() {
+            b"."
+        } else {
+            &entry.path
+        };
+        let path = [path, b"/"].concat();
+        self.header(&Header {
+            letter: b'5',
+            path: &path,
+            ..header
+        })?;
+        if opaque {
+            self.mark(&[&path, b".wh..wh..opq".as_slice()].concat())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// An empty file whose name is a message.
+    fn mark(&mut self, path: &[u8]) -> Result<(), DiffError> {
+        self.header(&Header {
+            letter: b'0',
+            path,
+            ..Header::default()
+        })
+    }
+
+    fn file(
+        &mut self,
+        entry: &Entry,
+        header: Header<'_>,
+        size: u64,
+        link: u32,
+    ) -> Result<(), DiffError> {
+        if let Some(first) = self.first_name(entry, link) {
+            return self.header(&Header {
+                letter: b'1',
+                target: &first,
+                xattrs: &[],
+                ..header
+            });
+        }
+        let read = |source| DiffError::Read {
+            path: entry.path().to_owned(),
+            source,
+        };
+        let mut file = self.open(entry.path()).map_err(read)?;
+        self.header(&Header {
+            letter: b'0',
+            size,
+            ..header
+        })?;
+        let mut buffer = vec![
+            0;
+            usize::try_from(size)
+                .unwrap_or(usize::MAX)
+                .clamp(1, 256 << 10)
+        ];
+        let mut left = size;
+        loop {
+            let length = read_some(&mut file, &mut buffer).map_err(read)? as u64;
+            if length > left || (length == 0 && left > 0) {
+                return Err(DiffError::Changed(entry.path().to_owned()));
+            }
+            if length == 0 {
+                return Ok(());
+            }
+            left -= length;
+            self.writer
+                .content(&buffer[..length as usize])
+                .map_err(DiffError::Write)?;
+        }
+    }
+
+    /// The name under which the same file is already in the tar.
+    fn first_name(&mut self, entry: &Entry, link: u32) -> Option<Box<[u8]>> {
+        let index = (link as usize).checked_sub(1)?;
+        if self.firsts.len() <= index {
+            self.firsts.resize(index + 1, None);
+        }
+        match &self.firsts[index] {
+            Some(first) => Some(first.clone()),
+            None => {
+                self.firsts[index] = Some(entry.path.clone());
+                None
+            }
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        Ok(File::from(open_in_root(
+            self.root.as_fd(),
+            path,
+            flags,
+            Mode::empty(),
+        )?))
+    }
+
+    fn header(&mut self, header: &Header<'_>) -> Result<(), DiffError> {
+        self.writer.header(header).map_err(DiffError::Write)
+    }
+}
+
+fn whiteout(path: &[u8]) -> Vec<u8> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let name = path.file_name().unwrap_or_default();
+    let mark = [b".wh.", name.as_bytes()].concat();
+    path.with_file_name(OsStr::from_bytes(&mark))
+        .into_os_string()
+        .as_bytes()
+        .to_vec()
+}
+
+struct Hashing<'a> {
+    out: &'a mut dyn Write,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        self.hash.update(&bytes[..length]);
+        self.size += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }

@@ -17,8 +17,10 @@
 
 mod active;
 mod apply;
+mod archive;
 mod checksum;
 mod diff;
+pub mod layer;
 mod local;
 mod mount;
 pub mod overlay;
@@ -27,18 +29,22 @@ mod root;
 mod snapshots;
 pub mod source;
 mod tree;
+mod unpack;
 mod walk;
 
 pub use active::Active;
 pub use apply::ApplyError;
+pub use archive::{Archive, ArchiveError, Member, MemberKind};
 pub use checksum::{ChecksumError, Select, SelectCopy};
 pub use diff::{DiffError, DiffInfo};
+pub use layer::Layer;
 pub use local::Local;
 pub use pattern::{Matcher, PatternError, Patterns};
 pub use root::{METADATA_FILE_LIMIT, Root};
 pub use snapshots::{SnapshotError, Snapshots};
 pub use store::{SnapshotId, SnapshotRow};
 pub use tree::{Counting, Entry, Kind, Merged, Tree, TreeError, Xattr};
+pub use unpack::{Rules, Unpack, UnpackError, UnpackLimits, unpack};
 pub use walk::WalkError;
 
 use source::is_absence;

@@ -129,6 +129,14 @@ pub fn sources(tree: &dyn Lookup, argument: &Argument<'_>) -> Result<Vec<Source>
 /// Where `path` leads when every symlink in it is followed, as if the tree's root were `/`; `None`
 /// where it leads nowhere.
 pub fn resolve(tree: &dyn Lookup, path: &Path) -> Result<Option<PathBuf>, ResolveError> {
+    match follow(tree, path)? {
+        Followed::To(real) => Ok(Some(real)),
+        Followed::Missing(_) => Ok(None),
+    }
+}
+
+/// Follows `path` as far as it leads.
+pub(crate) fn follow(tree: &dyn Lookup, path: &Path) -> Result<Followed, ResolveError> {
     let mut real = PathBuf::new();
     let mut rest: Vec<OsString> = reversed(path);
     let mut links = 0;
@@ -139,7 +147,6 @@ pub fn resolve(tree: &dyn Lookup, path: &Path) -> Result<Option<PathBuf>, Resolv
         }
         real.push(&name);
         match tree.look(&real)? {
-            None => return Ok(None),
             Some(Seen::Symlink(target)) => {
                 links += 1;
                 if links > MOST_LINKS {
@@ -151,11 +158,30 @@ pub fn resolve(tree: &dyn Lookup, path: &Path) -> Result<Option<PathBuf>, Resolv
                 }
                 rest.extend(reversed(&target));
             }
-            Some(Seen::Other) if !rest.is_empty() => return Ok(None),
-            Some(Seen::Other | Seen::Directory) => {}
+            Some(Seen::Directory) => {}
+            Some(Seen::Other) if rest.is_empty() => {}
+            Some(Seen::Other) | None => {
+                for name in rest.into_iter().rev() {
+                    if name == ".." {
+                        real.pop();
+                    } else {
+                        real.push(name);
+                    }
+                }
+                return Ok(Followed::Missing(real));
+            }
         }
     }
-    Ok(Some(real))
+    Ok(Followed::To(real))
+}
+
+/// How far a path leads.
+pub(crate) enum Followed {
+    /// To something that is there.
+    To(PathBuf),
+    /// To something that is not there: the path with every link followed up to where it ends, and
+    /// the rest as it is written.
+    Missing(PathBuf),
 }
 
 /// Why a path could not be followed.

@@ -203,8 +203,12 @@ impl Xattr {
     /// Whether it is part of a file's content: what the host's security modules and the kernel keep
     /// there is not, file capabilities are.
     fn counts(&self) -> bool {
-        let security = self.name.starts_with(b"security.") && &*self.name != b"security.capability";
-        !security && !self.name.starts_with(b"system.")
+        self.travels() && !self.name.starts_with(b"system.")
+    }
+
+    /// Whether it leaves the machine with an image: labels of the host's security modules stay here.
+    pub(crate) fn travels(&self) -> bool {
+        !self.name.starts_with(b"security.") || &*self.name == b"security.capability"
     }
 }
 

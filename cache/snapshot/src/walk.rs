@@ -334,14 +334,21 @@ pub(crate) fn hash(file: &mut File, size: u64) -> io::Result<(Key, u64)> {
     let mut buffer = vec![0; 1 << 20];
     let mut total = 0;
     loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok((Key::from_bytes(*hasher.finalize().as_bytes()), total)),
-            Ok(length) => {
-                hasher.update(&buffer[..length]);
-                total += length as u64;
-            }
+        let length = read_some(file, &mut buffer)?;
+        if length == 0 {
+            return Ok((Key::from_bytes(*hasher.finalize().as_bytes()), total));
+        }
+        hasher.update(&buffer[..length]);
+        total += length as u64;
+    }
+}
+
+/// One read that gives something, or 0 at the end.
+pub(crate) fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match input.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            result => return result,
         }
     }
 }

@@ -1,0 +1,692 @@
+//! Writes the members of a hostile archive into a layer, and nowhere else.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::archive::{Archive, ArchiveError, Member, MemberKind};
+use crate::layer::{Directory, Follow, Layer};
+use crate::overlay;
+use crate::root::open_in_root;
+use crate::source::ResolveError;
+use crate::tree::Xattr;
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Names that begin like this were aufs's own business.
+const AUFS: &[u8] = b".wh..wh.";
+
+/// How an archive is unpacked.
+#[derive(Debug, Clone)]
+pub struct Unpack<'a> {
+    /// The directory that the members' names start from, a result of [`Layer::resolve`].
+    pub into: &'a Path,
+    /// What names and links mean.
+    pub rules: Rules,
+    /// Owner and group of everything, in place of the archive's.
+    pub owner: Option<(u32, u32)>,
+    /// How much is too much.
+    pub limits: UnpackLimits,
+}
+
+/// What the names in an archive mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rules {
+    /// An OCI layer: `.wh.` names remove, and only the layer's own links are followed.
+    Layer,
+    /// Any tar: all names mean themselves, and the whole tree's links are followed. The entry for
+    /// the top directory is passed over.
+    Archive,
+}
+
+/// How much an archive may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct UnpackLimits {
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Members.
+    pub members: u64,
+    /// Directories above each other.
+    pub depth: usize,
+}
+
+impl Default for UnpackLimits {
+    fn default() -> Self {
+        Self {
+            bytes: 1 << 40,
+            members: 20_000_000,
+            depth: 1024,
+        }
+    }
+}
+
+/// Why an archive could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// It is not an archive that can be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A name or the target of a hard link points above the top directory.
+    #[error("archive member `{}` leaves the root", path.display())]
+    Escapes {
+        /// The name.
+        path: PathBuf,
+    },
+    /// A member that cannot be written as what it claims to be.
+    #[error("archive member `{}` {problem}", path.display())]
+    Refused {
+        /// The name.
+        path: PathBuf,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// More than is allowed.
+    #[error("the archive has more than {limit} {what}")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// The file system refused.
+    #[error("cannot write `{}` from the archive", path.display())]
+    Write {
+        /// The name.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Unpacks a whole archive. When this fails, part of it may have been written.
+pub fn unpack<R: Read>(
+    archive: &mut Archive<R>,
+    layer: &Layer,
+    how: &Unpack<'_>,
+) -> Result<(), UnpackError> {
+    let mut target = Target {
+        layer,
+        how,
+        parent: None,
+        directories: Vec::new(),
+        bytes: 0,
+    };
+    let mut members = 0;
+    while let Some(member) = archive.next_member()? {
+        members += 1;
+        if members > how.limits.members {
+            return Err(UnpackError::TooMuch {
+                what: "members",
+                limit: how.limits.members,
+            });
+        }
+        target.member(archive, &member)?;
+    }
+    target.set_directory_times()
+}
+
+struct Target<'a> {
+    layer: &'a Layer,
+    how: &'a Unpack<'a>,
+    /// The directory of the last member, under its name in the archive: the next one is often there.
+    parent: Option<(PathBuf, PathBuf, Directory)>,
+    /// Directories whose times are set at the end, when nothing is written into them any more.
+    directories: Vec<(PathBuf, (i64, u32))>,
+    bytes: u64,
+}
+
+impl Target<'_> {
+    fn member<R: Read>(
+        &mut self,
+        archive: &mut Archive<R>,
+        member: &Member,
+    ) -> Result<(), UnpackError> {
+        let path = self.clean(&member.path)?;
+        let Some(name) = path.file_name() else {
+            return self.top(member);
+        };
+        let parent_path = path.parent().unwrap_or(Path::new(""));
+        let parent = self
+            .open_parent(parent_path)
+            .map_err(|error| error.at(&path))?;
+        let written = if self.how.rules == Rules::Layer && name.as_bytes().starts_with(WHITEOUT) {
+            self.whiteout(&parent.1, name, &path)
+        } else {
+            self.entry(archive, member, &parent, name, &path)
+        };
+        let replaced_directory = written?;
+        // What was replaced may have been above the directory that is remembered.
+        if !replaced_directory {
+            self.parent = Some((parent_path.to_owned(), parent.0, parent.1));
+        }
+        Ok(())
+    }
+
+    /// The name as seen from the top, without `.` and `..`.
+    fn clean(&self, name: &[u8]) -> Result<PathBuf, UnpackError> {
+        let path = Path::new(OsStr::from_bytes(name));
+        let mut clean = PathBuf::new();
+        let mut depth = 0;
+        for component in path.components() {
+            match component {
+                Component::Normal(name) => {
+                    clean.push(name);
+                    depth += 1;
+                }
+                Component::ParentDir if !clean.pop() => {
+                    return Err(UnpackError::Escapes {
+                        path: path.to_owned(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        if depth > self.how.limits.depth {
+            return Err(UnpackError::TooMuch {
+                what: "directories in one name",
+                limit: self.how.limits.depth as u64,
+            });
+        }
+        Ok(clean)
+    }
+
+    /// The archive's entry for the top directory itself.
+    fn top(&self, member: &Member) -> Result<(), UnpackError> {
+        let path = PathBuf::from("/");
+        if member.kind != MemberKind::Directory {
+            return Err(UnpackError::Refused {
+                path,
+                problem: "takes the place of the root",
+            });
+        }
+        if self.how.rules == Rules::Archive {
+            return Ok(());
+        }
+        let set = |directory: Directory| self.set_metadata(directory.own(), b".", member);
+        self.layer
+            .root()
+            .and_then(set)
+            .map_err(|source| UnpackError::Write { path, source })
+    }
+
+    /// Opens the directory that a member goes into, and says where it really is.
+    fn open_parent(&mut self, parent: &Path) -> Result<(PathBuf, Directory), Failure> {
+        if let Some((known, real, directory)) = self.parent.take()
+            && known == parent
+        {
+            return Ok((real, directory));
+        }
+        let real = self
+            .layer
+            .resolve(&self.how.into.join(parent), self.follow())?;
+        let directory = match self.how.rules {
+            Rules::Layer => self.layer.cover_directory(&real)?,
+            Rules::Archive => self
+                .layer
+                .open_directory(&real, &mut |made| self.own(made))?,
+        };
+        Ok((real, directory))
+    }
+
+    /// Directories that are made because no member names them belong to whom everything belongs.
+    fn own(&self, made: &Directory) -> io::Result<()> {
+        match self.how.owner {
+            Some((uid, gid)) => Ok(rustix::fs::fchown(
+                made.own(),
+                Some(Uid::from_raw(uid)),
+                Some(Gid::from_raw(gid)),
+            )?),
+            None => Ok(()),
+        }
+    }
+
+    fn follow(&self) -> Follow {
+        match self.how.rules {
+            Rules::Layer => Follow::Layer,
+            Rules::Archive => Follow::Tree,
+        }
+    }
+
+    /// A name that removes. Only what lower layers have is meant: what this layer brought stays.
+    fn whiteout(&self, parent: &Directory, name: &OsStr, path: &Path) -> Result<bool, UnpackError> {
+        let failed = |source| UnpackError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let name = name.as_bytes();
+        if name == OPAQUE {
+            overlay::make_opaque(parent.own()).map_err(failed)?;
+            return Ok(false);
+        }
+        if name.starts_with(AUFS) {
+            return Ok(false);
+        }
+        let removed = &name[WHITEOUT.len()..];
+        if matches!(removed, b"" | b"." | b"..") {
+            let problem = "removes something that has no name";
+            return Err(UnpackError::Refused {
+                path: path.to_owned(),
+                problem,
+            });
+        }
+        match overlay::make_whiteout(parent.own(), removed) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            result => result.map(|()| false).map_err(failed),
+        }
+    }
+
+    /// Writes one member; true where it took the place of a directory.
+    fn entry<R: Read>(
+        &mut self,
+        archive: &mut Archive<R>,
+        member: &Member,
+        parent: &(PathBuf, Directory),
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<bool, UnpackError> {
+        let (real_parent, parent) = parent;
+        let failed = |source| UnpackError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let present = parent.look(name).map_err(failed)?;
+        let was_directory = present.is_some_and(|it| it.is_directory());
+        let dir = parent.own();
+        match &member.kind {
+            MemberKind::Directory => {
+                self.make_directory(parent, name, was_directory, present.is_some())
+                    .map_err(failed)?;
+                self.directories
+                    .push((real_parent.join(name), member.mtime));
+                self.set_metadata(dir, name.as_bytes(), member)
+                    .map_err(failed)?;
+                return Ok(false);
+            }
+            MemberKind::File { size, pieces } => {
+                parent.make_room(name).map_err(failed)?;
+                self.count(*size)?;
+                let mut file = create(dir, name).map_err(failed)?;
+                write_content(archive, &mut file, *size, pieces.as_deref(), path)?;
+                self.set_file_metadata(&file, member).map_err(failed)?;
+                return Ok(was_directory);
+            }
+            MemberKind::Link(target) => {
+                let target = self.link_target(target, path)?;
+                if target == real_parent.join(name) {
+                    let problem = "is a link to itself";
+                    return Err(UnpackError::Refused {
+                        path: path.to_owned(),
+                        problem,
+                    });
+                }
+                self.link(&target, parent, name, path)?;
+                return Ok(was_directory);
+            }
+            MemberKind::Symlink(text) => {
+                parent.make_room(name).map_err(failed)?;
+                rustix::fs::symlinkat(text.as_slice(), dir, name)
+                    .map_err(|error| failed(error.into()))?;
+            }
+            MemberKind::Character(0, 0) => {
+                let problem = "is a device that overlayfs takes for a whiteout";
+                return Err(UnpackError::Refused {
+                    path: path.to_owned(),
+                    problem,
+                });
+            }
+            MemberKind::Character(major, minor) => {
+                parent.make_room(name).map_err(failed)?;
+                make_node(dir, name, FileType::CharacterDevice, (*major, *minor))
+                    .map_err(failed)?;
+            }
+            MemberKind::Block(major, minor) => {
+                parent.make_room(name).map_err(failed)?;
+                make_node(dir, name, FileType::BlockDevice, (*major, *minor)).map_err(failed)?;
+            }
+            MemberKind::Fifo => {
+                parent.make_room(name).map_err(failed)?;
+                make_node(dir, name, FileType::Fifo, (0, 0)).map_err(failed)?;
+            }
+        }
+        self.set_metadata(dir, name.as_bytes(), member)
+            .map_err(failed)?;
+        Ok(was_directory)
+    }
+
+    fn make_directory(
+        &self,
+        parent: &Directory,
+        name: &OsStr,
+        is_directory: bool,
+        is_there: bool,
+    ) -> io::Result<()> {
+        if is_directory {
+            parent.enter_or_make(name, &mut |_| Ok(()))?;
+        } else if is_there {
+            parent.replace_with_directory(name)?;
+        } else {
+            parent.make_directory(name)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, size: u64) -> Result<(), UnpackError> {
+        self.bytes = self.bytes.saturating_add(size);
+        let limit = self.how.limits.bytes;
+        if self.bytes > limit {
+            Err(UnpackError::TooMuch {
+                what: "bytes",
+                limit,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Where the target of a hard link really is: in the tree, whatever it says.
+    fn link_target(&self, target: &[u8], path: &Path) -> Result<PathBuf, UnpackError> {
+        let escapes = || UnpackError::Escapes {
+            path: path.to_owned(),
+        };
+        let clean = self.clean(target).map_err(|_| escapes())?;
+        let name = clean.file_name().ok_or_else(escapes)?.to_owned();
+        let parent = self.how.into.join(clean.parent().unwrap_or(Path::new("")));
+        let real = self
+            .layer
+            .resolve(&parent, self.follow())
+            .map_err(|error| Failure::from(error).at(path))?;
+        Ok(real.join(name))
+    }
+
+    fn link(
+        &self,
+        target: &Path,
+        parent: &Directory,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<(), UnpackError> {
+        let failed = |source| UnpackError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        let refused = |problem| UnpackError::Refused {
+            path: path.to_owned(),
+            problem,
+        };
+        let present = self.layer.look(target).map_err(failed)?;
+        let present = present.ok_or_else(|| refused("is a link to what is not there"))?;
+        if present.is_directory() {
+            return Err(refused("is a hard link to a directory"));
+        }
+        let target_name = target.file_name().unwrap_or_default();
+        let target_parent = target.parent().unwrap_or(Path::new(""));
+        // A link reaches only within one layer: the target becomes this layer's own first.
+        let from = self
+            .layer
+            .open_directory(target_parent, &mut |_| Ok(()))
+            .map_err(failed)?;
+        if !present.own {
+            self.layer.copy_up(&from, target_name).map_err(failed)?;
+        }
+        parent.make_room(name).map_err(failed)?;
+        rustix::fs::linkat(
+            from.own(),
+            target_name,
+            parent.own(),
+            name,
+            AtFlags::empty(),
+        )
+        .map_err(|error| failed(error.into()))
+    }
+
+    fn owner_of(&self, member: &Member) -> (Option<Uid>, Option<Gid>) {
+        let (uid, gid) = self.how.owner.unwrap_or((member.uid, member.gid));
+        (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+    }
+
+    /// Owner first: a change of it clears set-id bits and file capabilities.
+    fn set_file_metadata(&self, file: &File, member: &Member) -> io::Result<()> {
+        let (uid, gid) = self.owner_of(member);
+        rustix::fs::fchown(file, uid, gid)?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(member.mode))?;
+        for xattr in settable(&member.xattrs) {
+            tolerate(
+                rustix::fs::fsetxattr(
+                    file,
+                    &*xattr.name,
+                    &xattr.value,
+                    rustix::fs::XattrFlags::empty(),
+                ),
+                xattr,
+            )?;
+        }
+        Ok(rustix::fs::futimens(file, &times(member.mtime))?)
+    }
+
+    fn set_metadata(&self, dir: BorrowedFd<'_>, name: &[u8], member: &Member) -> io::Result<()> {
+        let (uid, gid) = self.owner_of(member);
+        rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        if !matches!(member.kind, MemberKind::Symlink(_)) {
+            // Not a symlink: this very name was just made, and nobody else works here.
+            rustix::fs::chmodat(
+                dir,
+                name,
+                Mode::from_raw_mode(member.mode),
+                AtFlags::empty(),
+            )?;
+        }
+        for xattr in settable(&member.xattrs) {
+            match overlay::set_xattr_at(dir, name, xattr) {
+                Err(error) => tolerate(
+                    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+                    xattr,
+                )?,
+                Ok(()) => {}
+            }
+        }
+        Ok(rustix::fs::utimensat(
+            dir,
+            name,
+            &times(member.mtime),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+
+    fn set_directory_times(&self) -> Result<(), UnpackError> {
+        for (path, mtime) in &self.directories {
+            let failed = |source| UnpackError::Write {
+                path: path.clone(),
+                source,
+            };
+            let root = self.layer.root().map_err(failed)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            // Replaced by a later member, perhaps.
+            let Ok(dir) = open_in_root(root.own(), path, flags, Mode::empty()) else {
+                continue;
+            };
+            rustix::fs::futimens(&dir, &times(*mtime)).map_err(|error| failed(error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a directory could not be opened for a member.
+enum Failure {
+    Links,
+    File(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<ResolveError> for Failure {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::TooManyLinks => Self::Links,
+            ResolveError::Lookup(error) => Self::File(error),
+        }
+    }
+}
+
+impl Failure {
+    fn at(self, path: &Path) -> UnpackError {
+        let path = path.to_owned();
+        match self {
+            Self::Links => UnpackError::Refused {
+                path,
+                problem: "is behind links without end",
+            },
+            Self::File(source) => UnpackError::Write { path, source },
+        }
+    }
+}
+
+fn write_content<R: Read>(
+    archive: &mut Archive<R>,
+    file: &mut File,
+    size: u64,
+    pieces: Option<&[(u64, u64)]>,
+    path: &Path,
+) -> Result<(), UnpackError> {
+    let failed = |source| UnpackError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut buffer = vec![
+        0;
+        usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .clamp(1, 256 << 10)
+    ];
+    let Some(pieces) = pieces else {
+        loop {
+            let length = archive.read_content(&mut buffer)?;
+            if length == 0 {
+                return Ok(());
+            }
+            file.write_all(&buffer[..length]).map_err(failed)?;
+        }
+    };
+    file.set_len(size).map_err(failed)?;
+    for (offset, length) in pieces {
+        let mut done = 0;
+        while done < *length {
+            let want = usize::try_from(length - done)
+                .unwrap_or(usize::MAX)
+                .min(buffer.len());
+            let got = archive.read_content(&mut buffer[..want])?;
+            if got == 0 {
+                return Err(ArchiveError::Truncated.into());
+            }
+            file.write_all_at(&buffer[..got], offset + done)
+                .map_err(failed)?;
+            done += got as u64;
+        }
+    }
+    Ok(())
+}
+
+fn create(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(
+        dir,
+        name,
+        flags,
+        Mode::from_raw_mode(0o600),
+    )?))
+}
+
+fn make_node(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    device: (u32, u32),
+) -> io::Result<()> {
+    let device = rustix::fs::makedev(device.0, device.1);
+    Ok(rustix::fs::mknodat(
+        dir,
+        name,
+        kind,
+        Mode::from_raw_mode(0o600),
+        device,
+    )?)
+}
+
+/// All attributes but overlayfs's own, with which an archive could forge what other layers show.
+fn settable(xattrs: &[Xattr]) -> impl Iterator<Item = &Xattr> {
+    xattrs.iter().filter(|xattr| !overlay::is_own(&xattr.name))
+}
+
+/// A file system without attributes, or one that refuses this name, loses only the attribute; what
+/// gives a program its rights may not get lost.
+fn tolerate(result: rustix::io::Result<()>, xattr: &Xattr) -> io::Result<()> {
+    match result {
+        Err(Errno::OPNOTSUPP | Errno::PERM) if &*xattr.name != b"security.capability" => {
+            tracing::debug!(name = %String::from_utf8_lossy(&xattr.name), "attribute not kept");
+            Ok(())
+        }
+        result => Ok(result?),
+    }
+}
+
+fn times(mtime: (i64, u32)) -> Timestamps {
+    let time = Timespec {
+        tv_sec: mtime.0,
+        tv_nsec: mtime.1.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+impl Layer {
+    /// Makes a file that only lower layers have the layer's own, in the same directory.
+    pub(crate) fn copy_up(&self, directory: &Directory, name: &OsStr) -> io::Result<()> {
+        let below = directory.open_lower(name)?;
+        let stat = rustix::fs::fstat(&below)?;
+        let dir = directory.own();
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let mut from = File::from(crate::root::reopen(below.as_fd(), OFlags::RDONLY)?);
+                let mut to = create(dir, name)?;
+                io::copy(&mut from, &mut to)?;
+                rustix::fs::fchown(
+                    &to,
+                    Some(Uid::from_raw(stat.st_uid)),
+                    Some(Gid::from_raw(stat.st_gid)),
+                )?;
+                rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+                for xattr in overlay::read_xattrs(from.as_fd())? {
+                    overlay::set_xattr_at(dir, name.as_bytes(), &xattr)?;
+                }
+                Ok(rustix::fs::futimens(&to, &crate::layer::times(&stat))?)
+            }
+            FileType::Symlink => {
+                let text = rustix::fs::readlinkat(&below, "", Vec::new())?;
+                let text = OsString::from_vec(text.into_bytes());
+                Ok(rustix::fs::symlinkat(text.as_os_str(), dir, name)?)
+            }
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+impl Directory {
+    fn open_lower(&self, name: &OsStr) -> io::Result<OwnedFd> {
+        let lower = self.lower().ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(lower, name, flags, Mode::empty())?)
+    }
+}

@@ -1,0 +1,260 @@
+//! What every way to keep layers must do: one check over chains that are written as small scripts.
+
+mod support;
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use snapshot::Select;
+use support::{Stand, draw};
+
+/// Runs one script a layer through a mount and holds every way to look at the chain against the others.
+fn check(scripts: &[&str]) {
+    let stand = Stand::new();
+    let mut top = None;
+    let mut mirror = None;
+    for script in scripts {
+        let active = stand.snapshots.prepare(top).unwrap();
+        let mount = active.mount().unwrap();
+        support::run(&mount, script);
+        let seen_through_mount = draw(&mount);
+        drop(mount);
+        let id = active.commit().unwrap();
+
+        let view = stand.snapshots.view(Some(id)).unwrap();
+        assert_eq!(
+            draw(&view),
+            seen_through_mount,
+            "a view shows what was written: {scripts:?}"
+        );
+        let manifests = support::draw_merged(&stand.snapshots.merged(Some(id)).unwrap());
+        assert_eq!(
+            manifests, seen_through_mount,
+            "the manifests know it: {scripts:?}"
+        );
+
+        let (tar, info) = stand.pack(id);
+        assert_eq!(
+            stand.pack(id).0,
+            tar,
+            "the same layer packs into the same bytes"
+        );
+        mirror = Some(
+            stand
+                .snapshots
+                .apply(mirror, &mut tar.as_slice(), Some(info.diff_id))
+                .unwrap(),
+        );
+        let mirrored = mirror.unwrap();
+        assert_eq!(
+            draw(&stand.snapshots.view(mirror).unwrap()),
+            seen_through_mount,
+            "{scripts:?}"
+        );
+        assert_eq!(
+            stand.pack(mirrored).1.diff_id,
+            info.diff_id,
+            "a round trip changes no byte: {scripts:?}"
+        );
+        let content = |top| stand.snapshots.content(top).unwrap();
+        assert_eq!(
+            content(Some(id)),
+            content(mirror),
+            "equal layers have equal keys: {scripts:?}"
+        );
+        top = Some(id);
+    }
+    let whole = |top| stand.snapshots.checksum(top, &Select::Tree).unwrap();
+    assert_eq!(whole(top), whole(mirror));
+}
+
+#[test]
+fn files_of_all_kinds_survive_as_root() {
+    check(&[
+        "mkdir d; write d/f hello; ln d/f d/g; sym f d/l; sym /nowhere dangling; fifo p; mknod z 1 5; \
+             chmod 4755 d/f; chown 1000:3000000 d; xattr d/f user.note a=b; chmod 1777 d",
+    ]);
+}
+
+#[test]
+fn what_a_layer_removes_is_gone_as_root() {
+    check(&[
+        "mkdir a; write a/x 1; write a/y 2; write b 3",
+        "rm a/x; rm b",
+        "rm a",
+        "mkdir a; write a/z 4",
+    ]);
+}
+
+#[test]
+fn a_directory_made_anew_hides_the_old_one_as_root() {
+    check(&[
+        "mkdir a; mkdir a/s; write a/s/x 1; write a/y 2",
+        "rm a; mkdir a; write a/new 3",
+        "write a/more 4",
+    ]);
+}
+
+#[test]
+fn types_can_change_between_layers_as_root() {
+    check(&[
+        "mkdir a; write a/x 1; write f 2; sym a l",
+        "rm a; write a now-a-file; rm f; mkdir f; write f/in 3",
+        "rm l; mkdir l; write l/y 4",
+        "rm a; sym f a",
+    ]);
+}
+
+#[test]
+fn metadata_alone_makes_a_layer_as_root() {
+    check(&[
+        "mkdir a; write a/x 1",
+        "chmod 700 a",
+        "chown 5:6 a/x",
+        "xattr a user.k v",
+        "chmod 711 .",
+    ]);
+}
+
+#[test]
+fn an_empty_layer_is_a_layer_as_root() {
+    check(&["", "write a 1", "", ""]);
+}
+
+#[test]
+fn long_names_and_large_numbers_survive_as_root() {
+    let long = "n".repeat(200);
+    let deep = format!("{long}/{long}");
+    check(&[&format!(
+        "mkdir {long}; write {deep} x; ln {deep} second; sym {deep} link; chown 4000000000:2097152 {deep}; write \u{e4}\u{f6} umlaut"
+    )]);
+}
+
+#[test]
+fn links_across_layers_are_cut_as_overlayfs_cuts_them_as_root() {
+    check(&["write a 1; ln a b; ln a c", "append b 2", "rm c; ln b d"]);
+}
+
+#[test]
+fn a_chain_of_128_layers_works_as_root() {
+    let stand = Stand::new();
+    let mut top = None;
+    for number in 0..128 {
+        let active = stand.snapshots.prepare(top).unwrap();
+        let mount = active.mount().unwrap();
+        support::run(
+            &mount,
+            &format!("write f{number} {number}; write last {number}"),
+        );
+        drop(mount);
+        top = Some(active.commit().unwrap());
+    }
+    let seen = draw(&stand.snapshots.view(top).unwrap());
+    assert_eq!(seen.lines().count(), 1 + 128 + 1);
+    assert!(seen.contains("last f 644 0:0 127\n"), "{seen}");
+    assert_eq!(
+        support::draw_merged(&stand.snapshots.merged(top).unwrap()),
+        seen
+    );
+}
+
+#[test]
+fn a_view_cannot_be_written_as_root() {
+    let stand = Stand::new();
+    let id = stand.commit(None, "write a 1");
+    for top in [None, Some(id)] {
+        let view = stand.snapshots.view(top).unwrap();
+        let error = std::fs::write(support::path(&view).join("new"), "x").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    }
+}
+
+#[test]
+fn a_dropped_layer_leaves_nothing_as_root() {
+    let stand = Stand::new();
+    let before = support::count_files(stand.snapshots.store().root());
+    let active = stand.snapshots.prepare(None).unwrap();
+    support::run(&active.mount().unwrap(), "mkdir a; write a/b 1");
+    drop(active);
+    assert!(support::count_files(stand.snapshots.store().root()) <= before + 3);
+    assert!(support::find(stand.snapshots.store().root(), "b").is_none());
+}
+
+#[test]
+fn committed_layers_do_not_depend_on_when_they_were_made_as_root() {
+    let stand = Stand::new();
+    let script = "mkdir a; write a/x 1; chmod 640 a/x";
+    let first = stand.commit(None, script);
+    let second = stand.commit(None, &format!("write other 1; {script}; rm other"));
+    assert_eq!(
+        stand.snapshots.content(Some(first)).unwrap(),
+        stand.snapshots.content(Some(second)).unwrap()
+    );
+}
+
+#[test]
+fn many_processes_share_a_store_as_root() {
+    if let Some(root) = std::env::var_os("SNAPSHOT_TEST_STORE") {
+        let stand = Stand::at(Path::new(&root));
+        let mut top = None;
+        for number in 0..5 {
+            top = Some(stand.commit(top, &format!("write f{number} {number}")));
+        }
+        let (tar, info) = stand.pack(top.unwrap());
+        stand
+            .snapshots
+            .apply(None, &mut tar.as_slice(), Some(info.diff_id))
+            .unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let me = std::env::current_exe().unwrap();
+    let children: Vec<_> = (0..6)
+        .map(|_| {
+            let mut child = std::process::Command::new(&me);
+            child
+                .args(["--exact", "many_processes_share_a_store_as_root"])
+                .env("SNAPSHOT_TEST_STORE", dir.path());
+            child
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// A random command over few names, so that commands meet. One that cannot be done is passed over.
+fn command() -> impl Strategy<Value = String> {
+    let path = prop::sample::select(vec!["a", "b", "a/x", "a/y", "a/b", "a/b/x", "b/x", "b/a"]);
+    let verb = prop::sample::select(vec![
+        "mkdir", "write", "rm", "rm", "sym", "ln", "chmod", "append",
+    ]);
+    (verb, path.clone(), path, 0..100u32).prop_map(|(verb, path, other, number)| match verb {
+        "write" | "append" => format!("try-{verb} {path} {number}"),
+        "sym" => format!("try-sym {other} {path}"),
+        "ln" => format!("try-ln {other} {path}"),
+        "chmod" => format!("try-chmod {:o} {path}", 0o700 + number % 0o70),
+        verb => format!("try-{verb} {path}"),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_chains_look_the_same_from_every_side_as_root(
+        layers in prop::collection::vec(prop::collection::vec(command(), 1..8), 1..5)
+    ) {
+        let scripts: Vec<String> = layers.iter().map(|commands| commands.join("; ")).collect();
+        check(&scripts.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
