@@ -216,14 +216,11 @@ mod tests {
             .into_iter()
             .map(|line| line.text)
             .collect();
-        let tens = ["line 7", "line 8", "line 9", "line 10"];
-        let expected: Vec<&str> = tens
-            .iter()
-            .flat_map(|line| ["line ends", *line])
-            .skip(1)
+        let expected: Vec<String> = (7..11)
+            .flat_map(|n| ["line ends".to_owned(), format!("line {n}")])
             .collect();
-        assert_eq!(lines[..7], expected);
-        assert_eq!(lines[7..], ["line ends", "open"]);
+        assert_eq!(lines[..8], expected);
+        assert_eq!(lines[8..], ["line ends", "open"]);
     }
 
     #[test]
