@@ -1,23 +1,72 @@
 //! Sources: images whose layers are in the store, directories that the session lends.
 
-use llb::op::Source;
+use std::sync::Arc;
+
+use llb::op::{ImageSource, LocalSource, Source};
+use snapshot::{PatternError, Patterns, SnapshotError};
+use store::StoreError;
 
 use crate::{Context, Ops, Ref};
 
 /// Why a source could not be brought in.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The layers of an image are not in the store.
+    #[error("the layers of {reference} are not in the store any more")]
+    NoLayers {
+        /// Its name.
+        reference: String,
+    },
     /// The session has no directory of that name.
     #[error("no local directory {name:?} in this build")]
     NoLocal {
         /// The name.
         name: String,
     },
+    /// A line of its ignore file is no pattern.
+    #[error("failed to read the ignore file of {name:?}")]
+    Ignore {
+        /// The directory's name.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: PatternError,
+    },
+    /// A directory cannot be opened.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 pub(crate) fn run(ops: &Ops, source: &Source, context: &Context<'_>) -> Result<Ref, SourceError> {
-    let _ = (ops, source, context);
-    Err(SourceError::NoLocal {
-        name: String::new(),
-    })
+    match source {
+        Source::Image(image) => layers(ops, image),
+        Source::Local(local) => directory(ops, local, context),
+    }
+}
+
+/// The chain of an image's layers.
+fn layers(ops: &Ops, image: &ImageSource) -> Result<Ref, SourceError> {
+    let Some(chain_id) = oci::config::chain_ids(&image.diff_ids).pop() else {
+        return Ok(Ref::Snapshot(None));
+    };
+    let row = ops.store.snapshot_by_chain_id(&chain_id)?;
+    let row = row.ok_or_else(|| SourceError::NoLayers {
+        reference: image.reference.clone(),
+    })?;
+    Ok(Ref::Snapshot(Some(row.id)))
+}
+
+fn directory(ops: &Ops, local: &LocalSource, context: &Context<'_>) -> Result<Ref, SourceError> {
+    let missing = || SourceError::NoLocal {
+        name: local.name.clone(),
+    };
+    let path = context.session.local(&local.name).ok_or_else(missing)?;
+    let ignore = Patterns::new(&local.ignore).map_err(|source| SourceError::Ignore {
+        name: local.name.clone(),
+        source,
+    })?;
+    Ok(Ref::Local(Arc::new(ops.snapshots.local(&path, ignore)?)))
 }
