@@ -25,6 +25,11 @@ pub struct PlanError {
 /// Why a Dockerfile cannot be planned. The texts are BuildKit's where it has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanErrorKind {
+    /// Another frontend than the built-in one is asked for.
+    #[error(
+        "frontend {0} is not supported: rbuild has one frontend, that of docker/dockerfile, built in"
+    )]
+    Frontend(String),
     /// There is no `FROM`.
     #[error("dockerfile contains no stages to build")]
     Empty,

@@ -10,6 +10,7 @@
 //! This crate is pure: no I/O, no clock, no environment. All of the world that it sees is its arguments.
 
 mod error;
+mod frontend;
 mod images;
 mod options;
 mod plan;
@@ -31,6 +32,7 @@ mod owner;
 mod path;
 
 pub use error::{PlanError, PlanErrorKind};
+pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};
 pub use mount::MountError;
 pub use options::{NoCache, Options};
@@ -48,5 +50,6 @@ pub fn plan(
     options: &Options,
     images: &dyn Images,
 ) -> Result<Plan, PlanError> {
+    check_frontend(dockerfile, options)?;
     lowering::Lowering::new(dockerfile, options, images)?.finish()
 }

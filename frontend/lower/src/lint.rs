@@ -119,6 +119,21 @@ impl Lint {
         }
     }
 
+    /// Takes what the parser noticed, as the file and the comments above its instructions want it.
+    pub(crate) fn take_findings(&mut self, findings: &[Warning], instructions: &[Instruction]) {
+        for finding in findings {
+            let line = finding.lines.map_or(0, |it| it.first_line);
+            let around =
+                |it: &&Instruction| (it.span.first_line..=it.span.last_line).contains(&line);
+            let instruction = instructions.iter().find(around);
+            let asked_not_to = instruction
+                .is_some_and(|it| it.comments.iter().any(|it| check::skips(it, finding.rule)));
+            if !asked_not_to && !self.check.skips(finding.rule) {
+                self.push(finding.clone());
+            }
+        }
+    }
+
     /// A variable of `step` that has no value.
     pub(crate) fn undefined_var(&mut self, name: &str, state: &State, step: &Step<'_>) {
         undefined_var::check(self, name, state, step);

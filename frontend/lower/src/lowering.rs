@@ -12,7 +12,7 @@ use crate::lint::{self, Lint, rule};
 use crate::scope::{self, Env, Expander};
 use crate::stage::Declarations;
 use crate::state::{State, Step};
-use crate::{BaseImage, Images, LocalUse, Options, Plan, PlanError, PlanErrorKind};
+use crate::{BaseImage, Images, LocalUse, Options, Plan, PlanError, PlanErrorKind, frontend};
 
 /// References through variables that may stand in each other: each is a recursion.
 const MAX_NESTING: usize = 32;
@@ -78,6 +78,8 @@ impl<'a> Lowering<'a> {
             .as_ref()
             .map(|(text, _)| text.as_str()));
         let mut lint = Lint::new(check.unwrap_or(""));
+        lint.take_findings(&options.findings, &dockerfile.instructions);
+        frontend::warn_of_newer(dockerfile, options, &mut lint);
         lint::check_file(&declared, &mut lint);
         let mut declared_args = BTreeSet::new();
         for instruction in &dockerfile.instructions {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use oci::Platform;
 
+use crate::Warning;
+
 /// What the person who builds can choose.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -31,6 +33,9 @@ pub struct Options {
     pub hostname: String,
     /// Lines of the context's `.dockerignore`, without comments and blank lines.
     pub ignore: Vec<String>,
+    /// What the parser noticed in the file, to be told with the rest of the warnings unless the file
+    /// asks not to.
+    pub findings: Vec<Warning>,
     /// `--strict-args`: a `--build-arg` that nothing declares is an error, not a warning.
     pub strict_args: bool,
 }
@@ -63,6 +68,7 @@ impl Options {
             shm_size: None,
             hostname: "buildkitsandbox".to_owned(),
             ignore: Vec::new(),
+            findings: Vec::new(),
             strict_args: false,
         }
     }

@@ -10,7 +10,9 @@ mod images;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lower::{NoCache, Options};
+use dockerfile_parser::{Problem, Severity};
+use llb::SourceRange;
+use lower::{NoCache, Options, Warning};
 use oci::Platform;
 
 fn cases() -> Vec<PathBuf> {
@@ -69,12 +71,32 @@ fn options(text: &str) -> Options {
     options
 }
 
+fn finding(problem: &Problem) -> Option<Warning> {
+    let Severity::Warning { rule } = problem.severity else {
+        return None;
+    };
+    let lines = SourceRange {
+        first_line: problem.span.first_line,
+        last_line: problem.span.last_line,
+    };
+    Some(Warning {
+        rule,
+        message: problem.message.clone(),
+        lines: Some(lines),
+    })
+}
+
 fn planned(text: &str) -> String {
     let parsed = dockerfile_parser::parse(text.as_bytes());
+    let mut options = options(text);
+    if let Err(error) = lower::check_frontend(&parsed.dockerfile, &options) {
+        return draw::error(&error);
+    }
+    options.findings = parsed.problems.iter().filter_map(finding).collect();
     if let Some(problem) = parsed.first_error() {
         return format!("not parsed: {problem}\n");
     }
-    match lower::plan(&parsed.dockerfile, &options(text), &images::Shelf::new()) {
+    match lower::plan(&parsed.dockerfile, &options, &images::Shelf::new()) {
         Ok(plan) => draw::plan(&plan),
         Err(error) => draw::error(&error),
     }

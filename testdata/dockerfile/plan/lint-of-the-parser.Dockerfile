@@ -1,0 +1,8 @@
+FROM debian:12
+RUN one \
+
+  two
+# check=skip=NoEmptyContinuation
+RUN three \
+
+  four

@@ -1,0 +1,2 @@
+# syntax=docker.io/docker/dockerfile:1.99
+FROM scratch

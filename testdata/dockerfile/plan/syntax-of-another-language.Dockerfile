@@ -1,0 +1,3 @@
+# syntax=example.com/my/frontend:1
+modules:
+  - x
