@@ -5,12 +5,15 @@
 //! [`fault::Fault`], and only `main` prints it.
 
 mod args;
+mod build;
 mod exit;
 mod fault;
 mod human;
 mod image;
+mod interrupt;
 mod output;
 mod progress;
+mod spec;
 mod table;
 mod template;
 

@@ -107,4 +107,134 @@ mod tests {
         let redrawn = canvas.replace(&[], 40, &Colours::NONE);
         assert!(redrawn.contains("\u{1b}[4A"), "{redrawn:?}");
     }
+
+    /// As much of a terminal as pictures use.
+    struct Screen {
+        columns: usize,
+        rows: Vec<Vec<char>>,
+        height: usize,
+        row: usize,
+        column: usize,
+    }
+
+    impl Screen {
+        fn new(columns: usize, height: usize) -> Self {
+            Self {
+                columns,
+                rows: vec![Vec::new()],
+                height,
+                row: 0,
+                column: 0,
+            }
+        }
+
+        fn write(&mut self, bytes: &str) {
+            let mut characters = bytes.chars();
+            while let Some(character) = characters.next() {
+                match character {
+                    '\u{1b}' => self.escape(characters.by_ref()),
+                    '\r' => self.column = 0,
+                    '\n' => self.down(),
+                    other => self.put(other),
+                }
+            }
+        }
+
+        fn escape(&mut self, characters: &mut std::str::Chars<'_>) {
+            assert_eq!(characters.next(), Some('['));
+            let mut parameters = String::new();
+            let last = loop {
+                match characters.next().unwrap() {
+                    letter @ ('@'..='~') => break letter,
+                    other => parameters.push(other),
+                }
+            };
+            match last {
+                'A' => {
+                    let top = self.rows.len().saturating_sub(self.height);
+                    self.row = self
+                        .row
+                        .saturating_sub(parameters.parse().unwrap())
+                        .max(top);
+                }
+                'K' => self.rows[self.row].truncate(self.column),
+                'J' => {
+                    self.rows.truncate(self.row + 1);
+                    self.rows[self.row].truncate(self.column);
+                }
+                'm' | 'h' | 'l' => {}
+                other => panic!("`{other}` is no movement that pictures use"),
+            }
+        }
+
+        fn put(&mut self, character: char) {
+            if self.column == self.columns {
+                self.down();
+            }
+            let row = &mut self.rows[self.row];
+            row.resize(row.len().max(self.column + 1), ' ');
+            row[self.column] = character;
+            self.column += 1;
+        }
+
+        fn down(&mut self) {
+            self.row += 1;
+            self.column = 0;
+            if self.row == self.rows.len() {
+                self.rows.push(Vec::new());
+            }
+        }
+
+        /// As terminals that reflow: every row that is too long now takes several.
+        fn narrow(&mut self, columns: usize) {
+            let cursor = self.rows.len() - self.row;
+            let wrap = |row: Vec<char>| -> Vec<Vec<char>> {
+                if row.is_empty() {
+                    vec![row]
+                } else {
+                    row.chunks(columns).map(<[char]>::to_vec).collect()
+                }
+            };
+            self.rows = std::mem::take(&mut self.rows)
+                .into_iter()
+                .flat_map(wrap)
+                .collect();
+            self.row = self.rows.len() - cursor;
+            self.columns = columns;
+        }
+
+        fn text(&self) -> Vec<String> {
+            self.rows.iter().map(|row| row.iter().collect()).collect()
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_screen_shows_the_last_picture_and_what_was_there_before(
+            pictures in proptest::collection::vec(proptest::collection::vec("[a-z ]{0,39}", 0..9), 1..8),
+            narrow in 10usize..40,
+        ) {
+            let mut screen = Screen::new(40, 10);
+            let mut canvas = Canvas::default();
+            screen.write("$ rbuild .\r\n");
+            let (last, before) = pictures.split_last().unwrap();
+            let lines = |picture: &Vec<String>, columns: usize| -> Vec<Line> {
+                picture.iter().map(|text| line(&text.chars().take(columns - 1).collect::<String>())).collect()
+            };
+            for picture in before {
+                screen.write(&canvas.replace(&lines(picture, 40), 40, &Colours::USUAL));
+            }
+            screen.narrow(narrow);
+            let lines = lines(last, narrow);
+            screen.write(&canvas.replace(&lines, narrow, &Colours::USUAL));
+            let shown: Vec<String> = screen.text();
+            let mut expected: Vec<String> = vec!["$ rbuild .".to_owned()];
+            expected.extend(lines.into_iter().map(|line| line.text));
+            expected.push(String::new());
+            // Rows above the screen cannot be drawn over: only what fits is compared.
+            if before.last().is_none_or(|it| it.iter().map(|text| text.len().div_ceil(narrow).max(1)).sum::<usize>() < 10) {
+                proptest::prop_assert_eq!(shown, expected);
+            }
+        }
+    }
 }

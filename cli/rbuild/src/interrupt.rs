@@ -1,0 +1,53 @@
+//! Ctrl-C: once to give up in order, twice to go at once.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::exit::Exit;
+
+/// Remembers which signal asked for the end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interrupt {
+    signal: Arc<AtomicI32>,
+}
+
+impl Interrupt {
+    /// From now on, the first SIGINT, SIGTERM or SIGHUP runs `give_up` and the second ends the program.
+    /// Whatever the build has started dies with it, and what it has not published is swept by the next.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers or the thread that waits for them.
+    pub(crate) fn watch(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        let interrupt = Self::default();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let seen = Arc::clone(&interrupt.signal);
+        let wait = move || {
+            let mut give_up = Some(give_up);
+            for signal in signals.forever() {
+                match give_up.take() {
+                    Some(give_up) => {
+                        seen.store(signal, Ordering::SeqCst);
+                        give_up();
+                    }
+                    None => std::process::exit(Exit::Signal(signal).code().into()),
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(wait)?;
+        Ok(interrupt)
+    }
+
+    /// How to end because of the signal, if one came.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        match self.signal.load(Ordering::SeqCst) {
+            0 => None,
+            signal => Some(Exit::Signal(signal)),
+        }
+    }
+}
