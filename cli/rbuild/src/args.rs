@@ -175,14 +175,6 @@ pub(crate) struct BuildArgs {
     /// The size of /dev/shm, as 64m
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "What RUN sees")]
     pub(crate) shm_size: Option<u64>,
-    /// Allow what a Dockerfile may not have by itself: network.host, security.insecure
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_delimiter = ',',
-        help_heading = "What RUN sees"
-    )]
-    pub(crate) allow: Vec<String>,
     /// A name for the image
     #[arg(
         short,
@@ -227,14 +219,8 @@ pub(crate) struct BuildArgs {
         help_heading = "What is shown"
     )]
     pub(crate) graph: Option<GraphFormat>,
-    /// How many steps run at once
-    #[arg(
-        short,
-        long,
-        value_name = "NUMBER",
-        help_heading = "What is shown",
-        hide = true
-    )]
+    /// How many steps run at once [default: all that can]
+    #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
     /// What rbuild does anyway, accepted for docker's sake
     #[arg(long, hide = true)]
@@ -489,7 +475,8 @@ pub(crate) struct ImportArgs {
 }
 
 /// Options of docker that mean something, but not to this rbuild yet.
-const LATER: [&str; 40] = [
+const LATER: [&str; 41] = [
+    "--allow",
     "--annotation",
     "--attest",
     "--build-context",

@@ -6,7 +6,7 @@ use std::io;
 
 use crate::exit::Exit;
 use crate::output::OutputError;
-use crate::progress::clean;
+use crate::progress::{clean, without_numbers};
 
 /// Why a command ended badly.
 #[derive(Debug)]
@@ -117,7 +117,8 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
         text.push_str(&part);
     }
     // Newlines are part of some messages; the rest of what acts on a terminal is nobody's business.
-    text.lines()
+    without_numbers(&text)
+        .lines()
         .map(|line| clean(line.as_bytes()))
         .collect::<Vec<_>>()
         .join("\n")

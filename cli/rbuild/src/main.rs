@@ -6,6 +6,7 @@
 
 mod args;
 mod build;
+mod diagnostics;
 mod exit;
 mod fault;
 mod human;
@@ -23,9 +24,12 @@ use store::Store;
 
 use args::{Command, CommandLine, ImageCommand};
 use fault::Fault;
+use progress::report::Detail;
 use progress::terminal::say;
 
 fn main() -> ExitCode {
+    diagnostics::word_panics();
+    diagnostics::start_log();
     match CommandLine::read(std::env::args_os().collect()).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -45,25 +49,31 @@ fn run(line: CommandLine) -> Result<(), Fault> {
     }
     let root = line.root.map_or_else(store::default_root, Ok)?;
     let store = Store::open(&root)?;
+    let detail = if line.debug {
+        Detail::Full
+    } else {
+        Detail::Summary
+    };
     match line.command {
-        Command::Images(args) => image::ls(&store, &args),
-        Command::Rmi(args) => image::rm(&store, &args),
-        Command::Tag(args) => image::tag(&store, &args),
-        Command::History(args) => image::history(&store, &args),
-        Command::Inspect(args) => image::inspect(&store, &args),
-        Command::Image(command) => run_image(&store, command),
-        _ => Ok(()),
-    }
-}
-
-fn run_image(store: &Store, command: ImageCommand) -> Result<(), Fault> {
-    match command {
-        ImageCommand::Ls(args) => image::ls(store, &args),
-        ImageCommand::Rm(args) => image::rm(store, &args),
-        ImageCommand::Prune(args) => image::prune(store, &args),
-        ImageCommand::Tag(args) => image::tag(store, &args),
-        ImageCommand::History(args) => image::history(store, &args),
-        ImageCommand::Inspect(args) => image::inspect(store, &args),
-        _ => Ok(()),
+        Command::Build(args) | Command::Image(ImageCommand::Build(args)) => {
+            build::build(store, &args, detail)
+        }
+        Command::Run(_) => Err(Fault::usage("`rbuild run` is not supported yet")),
+        Command::Images(args) | Command::Image(ImageCommand::Ls(args)) => image::ls(&store, &args),
+        Command::Rmi(args) | Command::Image(ImageCommand::Rm(args)) => image::rm(&store, &args),
+        Command::Image(ImageCommand::Prune(args)) => image::prune(&store, &args),
+        Command::Tag(args) | Command::Image(ImageCommand::Tag(args)) => image::tag(&store, &args),
+        Command::History(args) | Command::Image(ImageCommand::History(args)) => {
+            image::history(&store, &args)
+        }
+        Command::Inspect(args) | Command::Image(ImageCommand::Inspect(args)) => {
+            image::inspect(&store, &args)
+        }
+        Command::Save(args) | Command::Image(ImageCommand::Save(args)) => image::save(store, &args),
+        Command::Load(args) | Command::Image(ImageCommand::Load(args)) => image::load(store, &args),
+        Command::Import(args) | Command::Image(ImageCommand::Import(args)) => {
+            image::import(store, &args)
+        }
+        Command::Version => Ok(()),
     }
 }

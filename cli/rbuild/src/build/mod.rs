@@ -1,5 +1,156 @@
 //! `build`: what was typed into what is meant, the build itself, and what is said of it.
 
 mod arguments;
+mod lent;
 mod output;
-mod session;
+mod request;
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::{BuildError, Built, Engine, ReadError};
+use snapshot::Snapshots;
+use store::Store;
+
+use crate::args::{BuildArgs, GraphFormat};
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::image;
+use crate::interrupt::Interrupt;
+use crate::output::print;
+use crate::progress::colour::{Colours, Tone};
+use crate::progress::report::{self, Detail};
+use crate::progress::terminal::say;
+use crate::progress::{Display, Mode, State};
+use output::Output;
+use request::Meant;
+
+/// How a build is and was shown.
+struct Shown {
+    mode: Mode,
+    colours: Colours,
+    detail: Detail,
+    state: State,
+}
+
+/// How long a finished build waits for the disk before it leaves that to the next one.
+const SYNC_LIMIT: Duration = Duration::from_secs(2);
+
+/// Builds, shows how, and says what came of it.
+pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<(), Fault> {
+    let meant = Meant::read(args, |name| std::env::var(name).ok())?;
+    let engine = Engine::new(store);
+    if args.graph == Some(GraphFormat::Dot) {
+        let graph = engine
+            .graph(&meant.request, &|_| {})
+            .map_err(|error| in_words(error, None))?;
+        return Ok(print(&llb::dot::dot(&graph))?);
+    }
+    refuse_terminal(&meant.outputs)?;
+    let cancel = meant.request.cancel.clone();
+    let interrupt = Interrupt::watch(move || cancel.cancel())?;
+    let mode = if args.quiet {
+        Mode::Quiet
+    } else {
+        args.progress
+    };
+    let colours = Colours::from_environment(|name| std::env::var(name).ok());
+    let display = Display::start(mode, colours)?;
+    let built = engine::build(&engine, &meant.request, &|event| display.sink(event));
+    let shown = Shown {
+        mode,
+        colours,
+        detail,
+        state: display.finish(),
+    };
+    let said = match built {
+        Ok(built) => conclude(&engine, &meant, &built, &shown),
+        Err(BuildError::Cancelled) => Err(canceled(&interrupt)),
+        Err(error) => Err(in_words(error, Some(&shown.state))),
+    };
+    // Only now: the person has the answer and waits for nothing but the prompt.
+    engine.store().mark_synced(SYNC_LIMIT)?;
+    said
+}
+
+/// What is done and said of a build that went well.
+fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Result<(), Fault> {
+    for destination in request::destinations(&meant.outputs) {
+        write_archive(engine, built, destination.map(PathBuf::as_path))?;
+    }
+    if matches!(shown.mode, Mode::Auto | Mode::Tty | Mode::Plain) {
+        say_warnings(meant, shown);
+    }
+    match built.image {
+        Some(image) if shown.mode == Mode::Quiet => Ok(print(&format!("{image}\n"))?),
+        _ => Ok(()),
+    }
+}
+
+/// Under its names if it has some, so that whoever loads it finds them again.
+fn write_archive(engine: &Engine, built: &Built, destination: Option<&Path>) -> Result<(), Fault> {
+    let names: Vec<String> = match &built.names[..] {
+        [] => built.image.iter().map(ToString::to_string).collect(),
+        names => names.iter().map(ToString::to_string).collect(),
+    };
+    let fault = |fault: Fault| fault.prefix("ERROR: failed to build: ");
+    image::write(&Snapshots::new(engine.store().clone()), &names, destination).map_err(fault)
+}
+
+fn say_warnings(meant: &Meant, shown: &Shown) {
+    let text = report::warnings(shown.state.warnings(), shown.detail, |_| {
+        meant.dockerfile_text()
+    });
+    if io::stderr().is_terminal() {
+        let paint = |line| shown.colours.paint(Tone::Warning, line) + "\n";
+        say(&text.lines().map(paint).collect::<String>());
+    } else {
+        say(&text);
+    }
+}
+
+/// Why a build failed: the last lines of the step, the lines of the Dockerfile, the chain of causes.
+fn in_words(error: BuildError, state: Option<&State>) -> Fault {
+    let mut preamble = state.map(report::failures).unwrap_or_default();
+    if let Some(place) = error.place() {
+        preamble.push_str(&report::clean_lines(&place.excerpt()));
+    }
+    let hint = error.hint();
+    // Before there is anything to solve, docker does not speak of solving.
+    let prefix = match &error {
+        BuildError::Read(ReadError::NoContext { .. } | ReadError::NoDirectory { .. }) => {
+            "ERROR: failed to build: "
+        }
+        _ => "ERROR: failed to build: failed to solve: ",
+    };
+    let fault = Fault::from(error).prefix(prefix).below(preamble);
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}
+
+fn canceled(interrupt: &Interrupt) -> Fault {
+    let exit = interrupt.exit().unwrap_or(Exit::Failure);
+    Fault::from(anyhow::anyhow!("canceled"))
+        .prefix("ERROR: failed to build: ")
+        .exit(exit)
+}
+
+fn refuse_terminal(outputs: &[Output]) -> Result<(), Fault> {
+    let to_stdout = |output: &Output| {
+        matches!(
+            output,
+            Output::Archive {
+                destination: None,
+                ..
+            }
+        )
+    };
+    if outputs.iter().any(to_stdout) && io::stdout().is_terminal() {
+        return Err(Fault::usage("an archive on the terminal helps nobody")
+            .hint("name a file with dest=FILE, or redirect"));
+    }
+    Ok(())
+}

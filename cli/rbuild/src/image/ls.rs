@@ -30,12 +30,12 @@ pub(super) fn list(store: &Store, args: &LsArgs) -> Result<String, Fault> {
             .filter(|name| filters.admit_name(name))
             .collect();
         if names.is_empty() && !filters.ask_for_name() {
-            rows.push(row(&image, NONE.to_owned(), NONE, args.no_trunc));
+            rows.push(row(&image, NONE, NONE, args.no_trunc));
         }
         for name in names {
             rows.push(row(
                 &image,
-                name.familiar_name(),
+                &name.familiar_name(),
                 name.tag().unwrap_or(NONE),
                 args.no_trunc,
             ));
@@ -69,7 +69,7 @@ fn headings() -> Value {
     })
 }
 
-fn row(image: &ImageRecord, repository: String, tag: &str, no_trunc: bool) -> Value {
+fn row(image: &ImageRecord, repository: &str, tag: &str, no_trunc: bool) -> Value {
     json!({
         "Containers": "N/A",
         "CreatedAt": clock_time(image.created),

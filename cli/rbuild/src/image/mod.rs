@@ -1,5 +1,6 @@
 //! Commands about images that exist.
 
+mod archive;
 mod filter;
 mod history;
 mod inspect;
@@ -16,6 +17,7 @@ use store::{ImageRecord, Store};
 
 use crate::fault::Fault;
 
+pub(crate) use archive::{import, load, save, write};
 pub(crate) use history::history;
 pub(crate) use inspect::inspect;
 pub(crate) use ls::ls;

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use llb::SourceRange;
 use solve::progress::{VertexError, Warning};
 
 use super::state::State;
+use super::text::clean;
 
 /// Each vertex that failed, with its last lines.
 pub(crate) fn failures(state: &State) -> String {
@@ -20,41 +20,6 @@ pub(crate) fn failures(state: &State) -> String {
         }
         text.push_str("------\n");
     }
-    text
-}
-
-/// The lines of a file around a range of them, marked with `>>>`.
-///
-/// Four lines around a single one, two around several. Empty where the range is not in the file.
-pub(crate) fn excerpt(file: &str, content: &str, range: SourceRange) -> String {
-    let lines: Vec<&str> = content.lines().collect();
-    let SourceRange {
-        first_line: first,
-        last_line: last,
-    } = range;
-    if first == 0 || first > lines.len() || last < first {
-        return String::new();
-    }
-    let around = if first == last { 4 } else { 2 };
-    let from = first.saturating_sub(around).max(1);
-    let to = (last + around).min(lines.len());
-    let mut text = format!(
-        "{}:{first}\n--------------------\n",
-        super::text::clean(file.as_bytes())
-    );
-    for number in from..=to {
-        let mark = if (first..=last).contains(&number) {
-            ">>>"
-        } else {
-            "   "
-        };
-        let line = format!(
-            "{number:4} | {mark} {}",
-            super::text::clean(lines[number - 1].as_bytes())
-        );
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text.push_str("--------------------\n");
     text
 }
 
@@ -93,7 +58,7 @@ pub(crate) fn warnings(
 }
 
 fn summary(warning: &Warning) -> String {
-    let mut text = super::text::clean(warning.message.as_bytes());
+    let mut text = clean(warning.message.as_bytes());
     if !warning.rule.is_empty() {
         text = format!("{}: {text}", warning.rule);
     }
@@ -111,60 +76,29 @@ fn expanded(warning: &Warning, content: impl Fn(&str) -> Option<String>) -> Stri
     if let Some((file, lines)) = &warning.place
         && let Some(content) = content(file)
     {
-        text.push_str(&excerpt(file, &content, *lines));
+        text.push_str(&clean_lines(&dockerfile_parser::excerpt(
+            file,
+            content.as_bytes(),
+            lines.first_line,
+            lines.last_line,
+        )));
     }
     text.push('\n');
     text
 }
 
+/// Text of several lines without anything that acts on a terminal. Ends with a newline.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("{}\n", clean(line.as_bytes()).trim_end()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use llb::SourceRange;
+
     use super::*;
-
-    const DOCKERFILE: &str =
-        "FROM alpine AS Base\n\nCOPY missing /x\nRUN a \\\n  && b\nRUN c\nRUN d\nRUN e\nRUN f\n";
-
-    #[test]
-    fn one_line_stands_among_four_others() {
-        let range = SourceRange {
-            first_line: 3,
-            last_line: 3,
-        };
-        let expected = "\
-Dockerfile:3
---------------------
-   1 |     FROM alpine AS Base
-   2 |
-   3 | >>> COPY missing /x
-   4 |     RUN a \\
-   5 |       && b
-   6 |     RUN c
-   7 |     RUN d
---------------------
-";
-        assert_eq!(excerpt("Dockerfile", DOCKERFILE, range), expected);
-    }
-
-    #[test]
-    fn several_lines_stand_among_two_others() {
-        let range = SourceRange {
-            first_line: 4,
-            last_line: 5,
-        };
-        let expected = "\
-Dockerfile:4
---------------------
-   2 |
-   3 |     COPY missing /x
-   4 | >>> RUN a \\
-   5 | >>>   && b
-   6 |     RUN c
-   7 |     RUN d
---------------------
-";
-        assert_eq!(excerpt("Dockerfile", DOCKERFILE, range), expected);
-        assert_eq!(excerpt("Dockerfile", "", range), "");
-    }
 
     #[test]
     fn warnings_are_counted_and_explained_on_demand() {
@@ -197,6 +131,7 @@ More info: https://docs.docker.com/go/dockerfile/rule/stage-name-casing/
 Dockerfile:1
 --------------------
    1 | >>> FROM alpine AS Base
+   2 |
 --------------------
 
  - [Warning] One or more build-args [X] were not consumed

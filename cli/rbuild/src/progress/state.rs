@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use oci::Key;
 use solve::progress::{Log, Progress, TransferStatus, VertexError, VertexStatus, Warning};
 
-use super::text::{Lines, clean};
+use super::text::{Lines, clean, without_numbers};
 
 /// Lines of a vertex that are kept for the error block.
 pub(crate) const TAIL: usize = 10;
@@ -147,7 +147,10 @@ impl State {
         vertex.started = status.started;
         vertex.completed = status.completed;
         vertex.cached = status.cached;
-        vertex.error = status.error;
+        vertex.error = status.error.map(|error| match error {
+            VertexError::Failed(words) => VertexError::Failed(without_numbers(&words)),
+            VertexError::Canceled => VertexError::Canceled,
+        });
         let lines = if vertex.completed.is_some() {
             vertex.end_line()
         } else {

@@ -63,6 +63,26 @@ pub(crate) fn clean(bytes: &[u8]) -> String {
     line
 }
 
+/// The words of an error without the number that Rust puts behind the system's: ` (os error 2)`.
+pub(crate) fn without_numbers(words: &str) -> String {
+    let mut text = String::with_capacity(words.len());
+    let mut rest = words;
+    while let Some((before, behind)) = rest.split_once(" (os error ") {
+        let number = behind
+            .split_once(')')
+            .filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit()));
+        text.push_str(before);
+        rest = match number {
+            Some((_, behind)) => behind,
+            None => {
+                text.push_str(" (os error ");
+                behind
+            }
+        };
+    }
+    text + rest
+}
+
 fn push(line: &mut String, character: char) {
     match character {
         '\t' => {
@@ -172,6 +192,21 @@ mod tests {
             assert_eq!(clean(raw.as_bytes()), *shown, "{raw:?}");
         }
         assert_eq!(clean(b"a\xffb"), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn error_numbers_are_no_words() {
+        let table = [
+            (
+                "open x: No such file or directory (os error 2)",
+                "open x: No such file or directory",
+            ),
+            ("a (os error 2): b (os error 13)", "a: b"),
+            ("a (os error x) (os error 2", "a (os error x) (os error 2"),
+        ];
+        for (words, shown) in table {
+            assert_eq!(without_numbers(words), shown);
+        }
     }
 
     #[test]

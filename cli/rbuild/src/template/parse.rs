@@ -65,8 +65,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
     let mut parser = Parser { rest: text };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Text => Ok(nodes),
-        End::End(at) | End::Else(at, _) => Err(syntax("there is nothing to end", at)),
+        Stop::Text => Ok(nodes),
+        Stop::End(at) | Stop::Else(at, _) => Err(syntax("there is nothing to end", at)),
     }
 }
 
@@ -78,7 +78,7 @@ fn syntax(why: &'static str, at: &str) -> TemplateError {
 }
 
 /// What ended a run of nodes, with the text where it stands.
-enum End<'a> {
+enum Stop<'a> {
     Text,
     End(&'a str),
     /// With the chained condition of `{{else if …}}`.
@@ -90,13 +90,13 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn nodes(&mut self) -> Result<(Vec<Node>, End<'a>), TemplateError> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop<'a>), TemplateError> {
         let mut nodes = Vec::new();
         loop {
             let Some((text, action)) = self.rest.split_once("{{") else {
                 push_text(&mut nodes, self.rest);
                 self.rest = "";
-                return Ok((nodes, End::Text));
+                return Ok((nodes, Stop::Text));
             };
             let at = &self.rest[text.len()..];
             let trims = action
@@ -118,7 +118,7 @@ impl<'a> Parser<'a> {
             match self.keyword() {
                 "end" => {
                     self.close(at)?;
-                    return Ok((nodes, End::End(at)));
+                    return Ok((nodes, Stop::End(at)));
                 }
                 "else" => {
                     self.blanks();
@@ -129,7 +129,7 @@ impl<'a> Parser<'a> {
                             None
                         }
                     };
-                    return Ok((nodes, End::Else(at, chained)));
+                    return Ok((nodes, Stop::Else(at, chained)));
                 }
                 "if" => nodes.push(self.condition(at)?),
                 "with" => nodes.push(self.with(at)?),
@@ -217,14 +217,14 @@ impl<'a> Parser<'a> {
     fn branches(&mut self) -> Result<(Vec<Node>, Vec<Node>), TemplateError> {
         let (then, end) = self.nodes()?;
         match end {
-            End::Text => Err(syntax("`{{end}}` is missing", "")),
-            End::End(_) => Ok((then, Vec::new())),
+            Stop::Text => Err(syntax("`{{end}}` is missing", "")),
+            Stop::End(_) => Ok((then, Vec::new())),
             // `{{else if}}` has taken the `{{end}}` of the whole.
-            End::Else(_, Some(chained)) => Ok((then, vec![chained])),
-            End::Else(_, None) => match self.nodes()? {
-                (otherwise, End::End(_)) => Ok((then, otherwise)),
-                (_, End::Text) => Err(syntax("`{{end}}` is missing", "")),
-                (_, End::Else(at, _)) => Err(syntax("a second `{{else}}`", at)),
+            Stop::Else(_, Some(chained)) => Ok((then, vec![chained])),
+            Stop::Else(_, None) => match self.nodes()? {
+                (otherwise, Stop::End(_)) => Ok((then, otherwise)),
+                (_, Stop::Text) => Err(syntax("`{{end}}` is missing", "")),
+                (_, Stop::Else(at, _)) => Err(syntax("a second `{{else}}`", at)),
             },
         }
     }

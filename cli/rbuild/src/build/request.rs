@@ -1,0 +1,169 @@
+//! The arguments of `build` into what the engine understands.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use engine::{ContextFrom, DockerfileFrom, NoCache, Request, SecretFrom};
+use oci::{Platform, Reference};
+
+use super::output::Output;
+use super::{arguments, lent};
+use crate::args::{BuildArgs, Network};
+use crate::exit::Exit;
+use crate::fault::Fault;
+
+/// What a person meant.
+#[derive(Debug)]
+pub(crate) struct Meant {
+    /// For the engine.
+    pub(crate) request: Request,
+    /// For us, afterwards.
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Meant {
+    /// What `args` mean, with `variable` for the environment.
+    pub(crate) fn read(
+        args: &BuildArgs,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Fault> {
+        let outputs = args
+            .output
+            .iter()
+            .map(|text| Output::parse(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        let secrets = args.secret.iter().map(|text| lent::secret(text, &variable));
+        let secrets =
+            secrets.map(|secret| secret.map(|(id, value)| (id, SecretFrom::Value(value))));
+        let ssh = args.ssh.iter().map(|text| lent::agent(text, &variable));
+        let request = Request {
+            context: context(&args.context)?,
+            dockerfile: dockerfile(args),
+            target: args.target.clone().filter(|it| !it.is_empty()),
+            build_args: arguments::build_args(&args.build_arg, &variable)?,
+            labels: arguments::labels(&args.label)?,
+            platform: platform(&args.platform)?,
+            no_cache: no_cache(args),
+            network: network(args.network),
+            extra_hosts: arguments::hosts(&args.add_host)?,
+            shm_size: args.shm_size,
+            strict_args: args.strict_args,
+            secrets: secrets.collect::<Result<BTreeMap<_, _>, _>>()?,
+            ssh: ssh.collect::<Result<BTreeMap<_, _>, _>>()?,
+            tags: tags(args, &outputs)?,
+            outputs: engine_outputs(&outputs),
+            iidfile: args.iidfile.clone(),
+            metadata_file: args.metadata_file.clone(),
+            parallelism: args.jobs.map(Into::into),
+            ..Request::new(&args.context)
+        };
+        Ok(Self { request, outputs })
+    }
+
+    /// The Dockerfile's text, to show lines of it.
+    pub(crate) fn dockerfile_text(&self) -> Option<String> {
+        let path = match (&self.request.dockerfile, &self.request.context) {
+            (DockerfileFrom::File(path), _) => path.clone(),
+            (DockerfileFrom::Context, ContextFrom::Directory(context)) => {
+                context.join("Dockerfile")
+            }
+            _ => return None,
+        };
+        std::fs::read_to_string(path).ok()
+    }
+}
+
+fn context(path: &Path) -> Result<ContextFrom, Fault> {
+    let text = path.to_string_lossy();
+    let is_address =
+        text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
+    if is_address && !path.exists() {
+        return Err(Fault::usage(format!(
+            "`{text}`: contexts that have to be fetched are not supported yet"
+        )));
+    }
+    Ok(match &*text {
+        "-" => ContextFrom::Empty,
+        _ => ContextFrom::Directory(path.to_owned()),
+    })
+}
+
+fn dockerfile(args: &BuildArgs) -> DockerfileFrom {
+    match &args.file {
+        Some(path) if path == Path::new("-") => DockerfileFrom::Stdin,
+        Some(path) => DockerfileFrom::File(path.clone()),
+        None if args.context == Path::new("-") => DockerfileFrom::Stdin,
+        None => DockerfileFrom::Context,
+    }
+}
+
+fn platform(texts: &[String]) -> Result<Option<Platform>, Fault> {
+    match texts {
+        [] => Ok(None),
+        [one] => Ok(Some(one.parse().map_err(|error| {
+            Fault::from(anyhow::Error::new::<oci::PlatformError>(error)).exit(Exit::Usage)
+        })?)),
+        _ => Err(Fault::usage(
+            "several platforms at once are not supported yet",
+        )),
+    }
+}
+
+fn no_cache(args: &BuildArgs) -> NoCache {
+    match (args.no_cache, &args.no_cache_filter[..]) {
+        (true, _) => NoCache::All,
+        (false, []) => NoCache::Off,
+        (false, stages) => {
+            NoCache::Stages(stages.iter().map(|stage| stage.to_lowercase()).collect())
+        }
+    }
+}
+
+fn network(network: Network) -> llb::op::Network {
+    match network {
+        Network::Default => llb::op::Network::Default,
+        Network::None => llb::op::Network::None,
+        Network::Host => llb::op::Network::Host,
+    }
+}
+
+fn tags(args: &BuildArgs, outputs: &[Output]) -> Result<Vec<Reference>, Fault> {
+    let of_outputs = outputs.iter().flat_map(|output| match output {
+        Output::Archive { names, .. } => &names[..],
+        Output::Image | Output::CacheOnly => &[],
+    });
+    let tag = |text: &String| match text.parse::<Reference>() {
+        Ok(name) if name.digest().is_some() => Err(Fault::usage(format!(
+            "invalid tag `{text}`: a digest is no tag"
+        ))),
+        Ok(name) => Ok(name),
+        Err(error) => Err(Fault::from(
+            anyhow::Error::new(error).context(format!("invalid tag `{text}`")),
+        )
+        .exit(Exit::Usage)),
+    };
+    args.tag.iter().chain(of_outputs).map(tag).collect()
+}
+
+/// An archive is written from the image in the store.
+fn engine_outputs(outputs: &[Output]) -> Vec<engine::Output> {
+    let mut meant: Vec<engine::Output> = Vec::new();
+    for output in outputs {
+        let output = match output {
+            Output::Image | Output::Archive { .. } => engine::Output::Image,
+            Output::CacheOnly => engine::Output::CacheOnly,
+        };
+        if !meant.contains(&output) {
+            meant.push(output);
+        }
+    }
+    meant
+}
+
+/// The file that one `dest=` names.
+pub(crate) fn destinations(outputs: &[Output]) -> impl Iterator<Item = Option<&PathBuf>> {
+    outputs.iter().filter_map(|output| match output {
+        Output::Archive { destination, .. } => Some(destination.as_ref()),
+        Output::Image | Output::CacheOnly => None,
+    })
+}

@@ -1,0 +1,127 @@
+//! `image save`, `load` and `import`: images out and in.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read};
+use std::path::Path;
+
+use export::{Change, ImportOptions, SaveError, SaveOptions};
+use oci::{Platform, Reference};
+use snapshot::Snapshots;
+use store::Store;
+
+use crate::args::{ImportArgs, LoadArgs, SaveArgs};
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::output::{OutputError, print};
+
+/// Writes images to a file or to standard output.
+pub(crate) fn save(store: Store, args: &SaveArgs) -> Result<(), Fault> {
+    write(&Snapshots::new(store), &args.images, args.output.as_deref())
+}
+
+/// Writes the images that `words` mean to a file, or to standard output where there is none.
+pub(crate) fn write(
+    snapshots: &Snapshots,
+    words: &[String],
+    path: Option<&Path>,
+) -> Result<(), Fault> {
+    let options = SaveOptions::default();
+    let Some(path) = path else {
+        let mut stdout = io::stdout().lock();
+        if stdout.is_terminal() {
+            return Err(Fault::from(anyhow::anyhow!(
+                "cowardly refusing to save to a terminal. Use the -o flag or redirect"
+            )));
+        }
+        return export::save(
+            snapshots,
+            words,
+            &options,
+            export::Output::Stream(&mut stdout),
+        )
+        .map_err(|error| match error {
+            SaveError::Write(source) => OutputError(source).into(),
+            other => other.into(),
+        });
+    };
+    Ok(export::save(
+        snapshots,
+        words,
+        &options,
+        export::Output::File(path),
+    )?)
+}
+
+/// Reads images from a file or from standard input.
+pub(crate) fn load(store: Store, args: &LoadArgs) -> Result<(), Fault> {
+    let input = input(args.input.as_deref())?;
+    let loaded = export::load(&Snapshots::new(store), input)?;
+    if args.quiet {
+        return Ok(());
+    }
+    let lines = loaded.iter().flat_map(|image| match &image.names[..] {
+        [] => vec![format!("Loaded image ID: {}\n", image.id)],
+        names => names
+            .iter()
+            .map(|name| format!("Loaded image: {}\n", name.familiar()))
+            .collect(),
+    });
+    Ok(print(&lines.collect::<String>())?)
+}
+
+/// Makes an image of a root file system.
+pub(crate) fn import(store: Store, args: &ImportArgs) -> Result<(), Fault> {
+    let usage = |error: anyhow::Error| Fault::from(error).exit(Exit::Usage);
+    let changes = args
+        .change
+        .iter()
+        .map(|text| Change::parse(text).map_err(|error| usage(error.into())));
+    let options = ImportOptions {
+        name: args
+            .name
+            .as_deref()
+            .map(str::parse::<Reference>)
+            .transpose()
+            .map_err(|error| usage(error.into()))?,
+        changes: changes.collect::<Result<_, _>>()?,
+        message: args
+            .message
+            .clone()
+            .unwrap_or_else(|| format!("Imported from {}", args.file.display())),
+        platform: match &args.platform {
+            Some(text) => text
+                .parse()
+                .map_err(|error| usage(anyhow::Error::new::<oci::PlatformError>(error)))?,
+            None => Platform::host(),
+        },
+    };
+    let text = args.file.to_string_lossy();
+    if text.contains("://") && !args.file.exists() {
+        return Err(Fault::usage(format!(
+            "`{text}`: importing from an address is not supported yet"
+        )));
+    }
+    let input = input(
+        Some(&args.file)
+            .filter(|path| **path != Path::new("-"))
+            .map(AsRef::as_ref),
+    )?;
+    let id = export::import(&Snapshots::new(store), input, &options)?;
+    Ok(print(&format!("{id}\n"))?)
+}
+
+/// The file, or standard input where none is named.
+fn input(path: Option<&Path>) -> Result<Box<dyn Read + Send>, Fault> {
+    match path {
+        Some(path) => {
+            let file = File::open(path).map_err(|source| {
+                anyhow::Error::from(source).context(format!("cannot open `{}`", path.display()))
+            })?;
+            Ok(Box::new(file))
+        }
+        None if io::stdin().is_terminal() => {
+            Err(Fault::usage("standard input is a terminal").hint("name a file, or redirect one"))
+        }
+        None => Ok(Box::new(io::stdin())),
+    }
+}
