@@ -79,7 +79,6 @@ impl Errand<'_> {
         (self.reporter.tell)(Progress::Transfer(status.clone()));
         let done = part();
         status.current = bytes(&done);
-        status.total = status.current;
         status.completed = Some(SystemTime::now());
         (self.reporter.tell)(Progress::Transfer(status));
         done
