@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dockerfile_parser::{Parse, Problem, Severity, ignore};
 use llb::SourceRange;
-use lower::Plan;
+use lower::{Plan, PlanError};
 use oci::Platform;
 use solve::progress::Warning;
 
@@ -67,6 +67,13 @@ impl Definition {
         reporter: &Reporter<'_>,
     ) -> Result<Plan, BuildError> {
         let parse = dockerfile_parser::parse(&self.text);
+        let options = self.options(request, &parse);
+        let refuse = |error: PlanError| {
+            let place = self.place(error.lines);
+            BuildError::Plan(Box::new(PlanFailure { error, place }))
+        };
+        // Before the problems: to this parser, a file of another language is nothing else.
+        lower::check_frontend(&parse.dockerfile, &options).map_err(refuse)?;
         if let Some(problem) = parse.first_error() {
             return Err(BuildError::Parse {
                 message: problem.to_string(),
@@ -77,12 +84,8 @@ impl Definition {
             store: &engine.store,
             reporter,
         };
-        let plan =
-            lower::plan(&parse.dockerfile, &self.options(request), &images).map_err(|error| {
-                let place = self.place(error.lines);
-                BuildError::Plan(Box::new(PlanFailure { error, place }))
-            })?;
-        self.warn(&parse, &plan, reporter);
+        let plan = lower::plan(&parse.dockerfile, &options, &images).map_err(refuse)?;
+        self.warn(&plan, reporter);
         Ok(plan)
     }
 
@@ -95,7 +98,7 @@ impl Definition {
         })
     }
 
-    fn options(&self, request: &Request) -> lower::Options {
+    fn options(&self, request: &Request, parse: &Parse) -> lower::Options {
         let host = Platform::host();
         let platform = request.platform.clone().unwrap_or_else(|| host.clone());
         lower::Options {
@@ -109,23 +112,13 @@ impl Definition {
             shm_size: request.shm_size,
             ignore: self.ignore.clone(),
             strict_args: request.strict_args,
+            findings: parse.problems.iter().filter_map(finding).collect(),
             ..lower::Options::new(platform)
         }
     }
 
-    fn warn(&self, parse: &Parse, plan: &Plan, reporter: &Reporter<'_>) {
-        let of_the_text = parse
-            .problems
-            .iter()
-            .filter_map(|problem| match problem.severity {
-                Severity::Warning { rule } => Some(lower::Warning {
-                    rule,
-                    message: problem.message.clone(),
-                    lines: lines_of(problem),
-                }),
-                Severity::Error => None,
-            });
-        for warning in of_the_text.chain(plan.warnings.iter().cloned()) {
+    fn warn(&self, plan: &Plan, reporter: &Reporter<'_>) {
+        for warning in plan.warnings.iter().cloned() {
             reporter.warning(Warning {
                 rule: warning.rule.to_owned(),
                 url: warning.url(),
@@ -140,6 +133,18 @@ impl Text {
     fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
+}
+
+/// A warning of the parser, as lowering tells it with its own.
+fn finding(problem: &Problem) -> Option<lower::Warning> {
+    let Severity::Warning { rule } = problem.severity else {
+        return None;
+    };
+    Some(lower::Warning {
+        rule,
+        message: problem.message.clone(),
+        lines: lines_of(problem),
+    })
 }
 
 fn lines_of(problem: &Problem) -> Option<SourceRange> {
