@@ -90,6 +90,7 @@ pub(crate) fn solve<'scope, 'env>(
                 cached: count(solving.cached.len()),
             })
         }
+        _ if job.request.cancel.is_cancelled() => Err(BuildError::Cancelled),
         (_, Some(failure)) => Err(failure),
         (Outcome::Cancelled | Outcome::Failed(_), None) => Err(BuildError::Cancelled),
     }
@@ -392,12 +393,12 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     fn fail_step(&mut self, vertex: VertexId, unsuccessful: Unsuccessful) {
-        self.tell_end(
-            vertex,
-            Some(VertexError::Failed(crate::error::chain(
-                &unsuccessful.error,
-            ))),
-        );
+        if self.job.request.cancel.is_cancelled() {
+            // What goes wrong once the person has given up is of no interest.
+            return self.tell_end(vertex, Some(VertexError::Canceled));
+        }
+        let why = VertexError::Failed(crate::error::chain(&unsuccessful.error));
+        self.tell_end(vertex, Some(why));
         let metadata = &self.job.plan.graph.vertex(vertex).metadata;
         self.fail(BuildError::Step(Box::new(StepFailure {
             name: metadata.name.clone(),

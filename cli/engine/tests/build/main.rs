@@ -1,0 +1,4 @@
+//! Builds by the engine, on real stores.
+
+mod definition;
+mod room;
