@@ -1,8 +1,9 @@
 //! Errors into words: the chain on one line, then a hint.
 
-use std::error::Error as _;
 use std::fmt::Write as _;
 use std::io;
+
+use store::StoreError;
 
 use crate::exit::Exit;
 use crate::output::OutputError;
@@ -126,38 +127,31 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 
 /// What helps against what the environment refuses.
 fn usual_hint(error: &anyhow::Error) -> Option<String> {
-    let kinds = error.chain().filter_map(|part| {
-        let io = part.downcast_ref::<io::Error>()?;
-        // An error made of another has the other's kind, if it is one of the system's.
-        Some(
-            io.source()
-                .and_then(|it| it.downcast_ref::<io::Error>())
-                .unwrap_or(io)
-                .kind(),
-        )
-    });
-    let by_kind = kinds.filter_map(|kind| match kind {
+    if error.chain().any(|part| part.is::<OutputError>()) {
+        return None;
+    }
+    error.chain().find_map(hint_at).map(str::to_owned)
+}
+
+fn hint_at(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return match error {
+            StoreError::Full { .. } => Some(FULL),
+            StoreError::ReadOnly { .. } => {
+                Some("set RBUILD_ROOT to a directory that can be written")
+            }
+            StoreError::Corrupt { .. } => Some("move the store away; rbuild begins an empty one"),
+            _ => None,
+        };
+    }
+    match error.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(FULL),
-        io::ErrorKind::ReadOnlyFilesystem => Some(READ_ONLY),
         _ => None,
-    });
-    let by_store =
-        error
-            .chain()
-            .filter_map(|part| match part.downcast_ref::<store::StoreError>()? {
-                store::StoreError::Full { .. } => Some(FULL),
-                store::StoreError::ReadOnly { .. } => Some(READ_ONLY),
-                store::StoreError::Corrupt { .. } => {
-                    Some("move the store away and start with an empty one")
-                }
-                _ => None,
-            });
-    by_kind.chain(by_store).next().map(str::to_owned)
+    }
 }
 
 const FULL: &str =
     "free some space, `rbuild image prune -a` removes images, or set RBUILD_ROOT to a larger disk";
-const READ_ONLY: &str = "set RBUILD_ROOT to a directory that can be written";
 
 #[cfg(test)]
 mod tests {
@@ -195,12 +189,9 @@ mod tests {
         assert_eq!((fault.words().as_str(), fault.status().code()), ("", 141));
         let fault = Fault::from(OutputError(io::ErrorKind::StorageFull.into()));
         assert_eq!(fault.status().code(), 1);
-        assert!(
-            fault
-                .words()
-                .starts_with("error: cannot write to standard output: "),
-            "{}",
-            fault.words()
+        assert_eq!(
+            fault.words(),
+            "error: cannot write to standard output: no storage space\n"
         );
     }
 
