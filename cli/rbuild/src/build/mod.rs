@@ -1,6 +1,5 @@
 //! `build`: what was typed into what is meant, the build itself, and what is said of it.
 
-mod arguments;
 mod lent;
 mod output;
 mod request;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use engine::{ContextFrom, DockerfileFrom, NoCache, Request, SecretFrom};
 use oci::{Platform, Reference};
 
+use super::lent;
 use super::output::Output;
-use super::{arguments, lent};
 use crate::args::{BuildArgs, Network};
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::pairs;
 
 /// What a person meant.
 #[derive(Debug)]
@@ -40,12 +41,12 @@ impl Meant {
             context: context(&args.context)?,
             dockerfile: dockerfile(args),
             target: args.target.clone().filter(|it| !it.is_empty()),
-            build_args: arguments::build_args(&args.build_arg, &variable)?,
-            labels: arguments::labels(&args.label)?,
+            build_args: pairs::build_args(&args.build_arg, &variable)?,
+            labels: pairs::labels(&args.label)?,
             platform: platform(&args.platform)?,
             no_cache: no_cache(args),
             network: network(args.network),
-            extra_hosts: arguments::hosts(&args.add_host)?,
+            extra_hosts: pairs::hosts(&args.add_host)?,
             shm_size: args.shm_size,
             strict_args: args.strict_args,
             secrets: secrets.collect::<Result<BTreeMap<_, _>, _>>()?,

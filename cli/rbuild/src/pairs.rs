@@ -1,4 +1,4 @@
-//! The lists of `build`: build-args, labels, hosts.
+//! The lists of `build` and `run`: variables, labels, hosts.
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,132 @@
+//! The arguments of `build`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Network, bytes};
+use crate::progress::Mode;
+
+/// `build`
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// The directory that COPY and ADD take files from
+    #[arg(value_name = "PATH")]
+    pub(crate) context: PathBuf,
+    /// The Dockerfile; `-` is standard input [default: PATH/Dockerfile]
+    #[arg(short, long, value_name = "FILE", help_heading = "What to build")]
+    pub(crate) file: Option<PathBuf>,
+    /// The stage to build [default: the last]
+    #[arg(long, value_name = "STAGE", help_heading = "What to build")]
+    pub(crate) target: Option<String>,
+    /// The value of an ARG; taken from the environment where it has none
+    #[arg(long, value_name = "KEY[=VALUE]", help_heading = "What to build")]
+    pub(crate) build_arg: Vec<String>,
+    /// Fail where a --build-arg is declared by no ARG
+    #[arg(long, help_heading = "What to build")]
+    pub(crate) strict_args: bool,
+    /// The platform to build for
+    #[arg(
+        long,
+        value_name = "OS/ARCH",
+        value_delimiter = ',',
+        help_heading = "What to build"
+    )]
+    pub(crate) platform: Vec<String>,
+    /// Run every step, even if its result is known
+    #[arg(long, help_heading = "What to build")]
+    pub(crate) no_cache: bool,
+    /// Run the steps of these stages even if their results are known
+    #[arg(
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        help_heading = "What to build"
+    )]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// A secret for RUN --mount=type=secret: `id=ID[,src=FILE|,env=VARIABLE]`
+    #[arg(long, value_name = "SPEC", help_heading = "What RUN sees")]
+    pub(crate) secret: Vec<String>,
+    /// An agent for RUN --mount=type=ssh: `default` or `ID=SOCKET`
+    #[arg(long, value_name = "SPEC", help_heading = "What RUN sees")]
+    pub(crate) ssh: Vec<String>,
+    /// The network of RUN: default (its own, with NAT), none or host
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "default",
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "What RUN sees"
+    )]
+    pub(crate) network: Network,
+    /// A line of /etc/hosts: `HOST:ADDRESS`
+    #[arg(long, value_name = "HOST:ADDRESS", help_heading = "What RUN sees")]
+    pub(crate) add_host: Vec<String>,
+    /// The size of /dev/shm, as 64m
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "What RUN sees")]
+    pub(crate) shm_size: Option<u64>,
+    /// A name for the image
+    #[arg(
+        short,
+        long,
+        value_name = "NAME[:TAG]",
+        help_heading = "What becomes of it"
+    )]
+    pub(crate) tag: Vec<String>,
+    /// A label for the image
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "What becomes of it")]
+    pub(crate) label: Vec<String>,
+    /// Where the result goes: `type=image` (the default), `type=docker,dest=FILE`, `type=oci,dest=FILE`
+    #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]
+    pub(crate) output: Vec<String>,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE", help_heading = "What becomes of it")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what is known of the result to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "What becomes of it")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// How the build is shown: auto, tty, plain, quiet, rawjson or none
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "MODE",
+        env = "BUILDKIT_PROGRESS",
+        hide_env = true,
+        default_value = "auto",
+        help_heading = "What is shown"
+    )]
+    pub(crate) progress: Mode,
+    /// Show nothing but the image's id
+    #[arg(short, long, help_heading = "What is shown")]
+    pub(crate) quiet: bool,
+    /// Print the graph of the build instead of building: dot
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        help_heading = "What is shown"
+    )]
+    pub(crate) graph: Option<GraphFormat>,
+    /// How many steps run at once [default: all that can]
+    #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
+    pub(crate) jobs: Option<std::num::NonZeroUsize>,
+    /// What rbuild does anyway, accepted for docker's sake
+    #[arg(long, hide = true)]
+    load: bool,
+    /// What rbuild does anyway, accepted for docker's sake
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
+    rm: Option<Option<bool>>,
+    /// What rbuild does anyway, accepted for docker's sake
+    #[arg(long, hide = true)]
+    force_rm: bool,
+}
+
+/// How to print a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Graphviz
+    Dot,
+}

@@ -1,0 +1,175 @@
+//! The arguments of the commands about images.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::BuildArgs;
+
+/// What to do with images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Remove images
+    #[command(visible_alias = "remove")]
+    Rm(RmArgs),
+    /// Remove images that have no name
+    Prune(PruneArgs),
+    /// Show how an image came to be
+    History(HistoryArgs),
+    /// Show everything about images, as JSON
+    Inspect(InspectArgs),
+    /// Make an image of a root file system's tar
+    Import(ImportArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+}
+
+/// `image ls`
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Only images of this name; `*` stands for anything but `/`
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) repository: Option<String>,
+    /// All images
+    #[arg(short, long, hide = true)]
+    pub(crate) all: bool,
+    /// Show the digests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Only images that are so: dangling=, label=, label!=, before=, since=, until=, reference=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Do not cut ids
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `image rm`
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+    /// Also what has several names
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Keep the layers for the cache
+    #[arg(long)]
+    pub(crate) no_prune: bool,
+}
+
+/// `image prune`
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Also images that have a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only images that are so: label=, label!=, until=
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// `image tag`
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// A name or an id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) source: String,
+    /// The new name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) target: String,
+}
+
+/// `image history`
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// A name or an id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Sizes and times for people
+    #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) human: bool,
+    /// Do not cut anything
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `image inspect`
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+    /// `json` for one line each, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// What is inspected: images are all there is
+    #[arg(long = "type", hide = true, value_parser = ["image"])]
+    pub(crate) kind: Option<String>,
+}
+
+/// `image save`
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+    /// The archive [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// `image load`
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The archive [default: standard input]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Say nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `image import`
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The tar, possibly compressed; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A name for the image
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
+    /// A Dockerfile instruction to apply: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// A comment for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// The platform that the image is for
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+}

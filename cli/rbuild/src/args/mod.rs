@@ -1,0 +1,288 @@
+//! What was typed, with types but without meaning yet: each command gives its arguments their meaning.
+
+mod build;
+mod complaint;
+mod image;
+mod run;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+
+pub(crate) use build::{BuildArgs, GraphFormat};
+pub(crate) use image::{
+    HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, RmArgs,
+    SaveArgs, TagArgs,
+};
+pub(crate) use run::RunArgs;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "rbuild", version, override_help = HELP, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    /// Keep everything in DIR [default: $RBUILD_ROOT, else /var/lib/rbuild or ~/.local/share/rbuild]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
+    pub(crate) root: Option<PathBuf>,
+    /// Say more: causes, expanded warnings, what rbuild does
+    #[arg(short = 'D', long, global = true, help_heading = "Global options")]
+    pub(crate) debug: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const HELP: &str = "\
+Builds a Dockerfile and runs the result, without a daemon.
+
+Usage: rbuild [OPTIONS] PATH          build, the same as `rbuild build`
+       rbuild [OPTIONS] COMMAND …
+
+Build and run:
+  build       Build an image from a Dockerfile
+  run         Run a command in a new container
+
+Images:
+  images      List images
+  tag         Give an image another name
+  rmi         Remove images
+  history     Show how an image came to be
+  inspect     Show everything about images, as JSON
+  import      Make an image of a root file system's tar
+  save        Write images to an archive
+  load        Read images from an archive
+  image       All of these: ls, tag, rm, history, inspect, import, save, load, prune
+
+Options:
+      --root DIR   Keep everything in DIR [default: $RBUILD_ROOT, else /var/lib/rbuild or
+                   ~/.local/share/rbuild]
+  -D, --debug      Say more
+  -h, --help       Print help, also `rbuild COMMAND --help`
+  -V, --version    Print the version
+";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    #[command(alias = "b")]
+    Build(Box<BuildArgs>),
+    /// Run a command in a new container
+    Run(Box<RunArgs>),
+    /// Work with images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// List images
+    Images(LsArgs),
+    /// Remove images
+    Rmi(RmArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Show how an image came to be
+    History(HistoryArgs),
+    /// Show everything about images, as JSON
+    Inspect(InspectArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Read images from an archive
+    Load(LoadArgs),
+    /// Make an image of a root file system's tar
+    Import(ImportArgs),
+    /// Print the version
+    Version,
+}
+
+/// Whom a process can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// A network of its own, with NAT
+    #[value(alias = "bridge")]
+    Default,
+    /// Nobody
+    None,
+    /// Whatever the machine can
+    Host,
+}
+
+impl CommandLine {
+    /// Reads the arguments, the program's name first.
+    ///
+    /// # Errors
+    /// What to say and how to end; help and the version are such ends, too.
+    pub(crate) fn read(arguments: Vec<OsString>) -> Result<Self, Fault> {
+        Self::try_parse_from(with_command(arguments, Path::exists)).map_err(|error| {
+            match error.kind() {
+                ErrorKind::DisplayHelp
+                | ErrorKind::DisplayVersion
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    let printed = crate::output::print(&error.render().to_string());
+                    printed
+                        .err()
+                        .map_or(Fault::silent(Exit::Success), Fault::from)
+                }
+                _ => complaint::complaint(&error),
+            }
+        })
+    }
+}
+
+const COMMANDS: [&str; 14] = [
+    "build", "b", "run", "image", "images", "rmi", "tag", "history", "inspect", "save", "load",
+    "import", "version", "help",
+];
+
+/// `rbuild .` and `rbuild -f FILE .` mean `rbuild build …`: a first word that is no command but an
+/// option of build or an existing path.
+fn with_command(mut arguments: Vec<OsString>, exists: impl Fn(&Path) -> bool) -> Vec<OsString> {
+    let mut at = 1;
+    while let Some(word) = arguments.get(at).and_then(|word| word.to_str()) {
+        at += match word {
+            "-D" | "--debug" => 1,
+            "--root" => 2,
+            _ if word.starts_with("--root=") => 1,
+            _ => break,
+        };
+    }
+    match arguments.get(at) {
+        None => arguments.push("--help".into()),
+        Some(word) if is_build(word, exists) => arguments.insert(at, "build".into()),
+        Some(word) if word == "help" => {
+            let topic = arguments.split_off(at + 1);
+            arguments.truncate(at);
+            arguments.extend(topic.into_iter().chain(["--help".into()]));
+        }
+        Some(_) => {}
+    }
+    arguments
+}
+
+fn is_build(word: &OsStr, exists: impl Fn(&Path) -> bool) -> bool {
+    let Some(text) = word.to_str() else {
+        return true;
+    };
+    match text {
+        "-h" | "--help" | "-V" | "--version" => false,
+        _ if COMMANDS.contains(&text) => false,
+        _ => text.starts_with('-') || text.contains('/') || exists(Path::new(word)),
+    }
+}
+
+/// `64m`, `1g`, `512k`, `1048576`: base 1024, as docker reads memory.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_lowercase();
+    let digits = lower.trim_end_matches('b').trim_end_matches('i');
+    let (digits, shift) = match digits.chars().last() {
+        Some('k') => (&digits[..digits.len() - 1], 10),
+        Some('m') => (&digits[..digits.len() - 1], 20),
+        Some('g') => (&digits[..digits.len() - 1], 30),
+        Some('t') => (&digits[..digits.len() - 1], 40),
+        _ => (digits, 0),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("`{text}` is no size; write 64m or 1g"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("`{text}` is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commanded(line: &str) -> String {
+        let arguments = line.split(' ').map(OsString::from).collect();
+        let exists = |path: &Path| path == Path::new(".") || path == Path::new("folder");
+        let words = with_command(arguments, exists);
+        words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        use clap::CommandFactory as _;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_path_or_an_option_means_build() {
+        let table = [
+            ("rbuild .", "rbuild build ."),
+            ("rbuild folder", "rbuild build folder"),
+            ("rbuild ./missing", "rbuild build ./missing"),
+            ("rbuild -f x .", "rbuild build -f x ."),
+            ("rbuild --root /r .", "rbuild --root /r build ."),
+            (
+                "rbuild --root=/r -D -t x .",
+                "rbuild --root=/r -D build -t x .",
+            ),
+            ("rbuild images", "rbuild images"),
+            ("rbuild --version", "rbuild --version"),
+            ("rbuild missing", "rbuild missing"),
+            ("rbuild", "rbuild --help"),
+            ("rbuild help", "rbuild --help"),
+            ("rbuild help image ls", "rbuild image ls --help"),
+        ];
+        for (typed, meant) in table {
+            assert_eq!(commanded(typed), meant);
+        }
+    }
+
+    #[test]
+    fn the_list_of_commands_is_complete() {
+        use clap::CommandFactory as _;
+        for command in CommandLine::command().get_subcommands() {
+            for name in command.get_name_and_visible_aliases() {
+                assert!(COMMANDS.contains(&name), "{name}");
+                assert!(
+                    name.len() == 1 || HELP.contains(name) || name == "version",
+                    "{name} is not in the help"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_image_is_the_containers() {
+        let read = CommandLine::read(
+            "rbuild run -it --rm -e A=1 busybox sh -c ls --rm"
+                .split(' ')
+                .map(OsString::from)
+                .collect(),
+        );
+        let Command::Run(run) = read.unwrap().command else {
+            panic!("no run")
+        };
+        assert_eq!(run.words, ["busybox", "sh", "-c", "ls", "--rm"]);
+        assert!(run.interactive && run.tty && run.rm);
+        assert_eq!(run.env, ["A=1"]);
+    }
+
+    #[test]
+    fn sizes_are_base_1024() {
+        let table = [
+            ("1048576", 1 << 20),
+            ("64m", 64 << 20),
+            ("64MB", 64 << 20),
+            ("1gib", 1 << 30),
+            ("0", 0),
+        ];
+        for (text, size) in table {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        for text in ["", "m", "-1", "1.5m", "99999999999t"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The arguments of `run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Network, bytes};
+
+/// `run`
+#[derive(Debug, Args)]
+#[command(override_usage = "rbuild run [OPTIONS] IMAGE [COMMAND] [ARG…]")]
+pub(crate) struct RunArgs {
+    /// The image, then the command that runs instead of its own
+    #[arg(
+        value_name = "IMAGE [COMMAND…]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) words: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long, help_heading = "How to talk to it")]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long, help_heading = "How to talk to it")]
+    pub(crate) tty: bool,
+    /// Remove the container when it ends
+    #[arg(long, help_heading = "What becomes of it")]
+    pub(crate) rm: bool,
+    /// The container's name
+    #[arg(long, value_name = "NAME", help_heading = "What becomes of it")]
+    pub(crate) name: Option<String>,
+    /// A variable; taken from the environment where it has no value
+    #[arg(short, long, value_name = "KEY[=VALUE]", help_heading = "What it sees")]
+    pub(crate) env: Vec<String>,
+    /// Variables from a file
+    #[arg(long, value_name = "FILE", help_heading = "What it sees")]
+    pub(crate) env_file: Vec<PathBuf>,
+    /// A directory or file of the machine: `HOST:CONTAINER[:ro]`
+    #[arg(
+        short,
+        long,
+        value_name = "HOST:CONTAINER[:ro]",
+        help_heading = "What it sees"
+    )]
+    pub(crate) volume: Vec<String>,
+    /// An empty file system in memory
+    #[arg(long, value_name = "PATH[:OPTIONS]", help_heading = "What it sees")]
+    pub(crate) tmpfs: Vec<String>,
+    /// The network: default (its own, with NAT), none or host
+    #[arg(
+        long,
+        alias = "net",
+        value_name = "MODE",
+        default_value = "default",
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "What it sees"
+    )]
+    pub(crate) network: Network,
+    /// The host name
+    #[arg(long, value_name = "NAME", help_heading = "What it sees")]
+    pub(crate) hostname: Option<String>,
+    /// A line of /etc/hosts: `HOST:ADDRESS`
+    #[arg(long, value_name = "HOST:ADDRESS", help_heading = "What it sees")]
+    pub(crate) add_host: Vec<String>,
+    /// The directory to start in
+    #[arg(short, long, value_name = "DIR", help_heading = "How it runs")]
+    pub(crate) workdir: Option<String>,
+    /// Whom it runs as
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = "How it runs")]
+    pub(crate) user: Option<String>,
+    /// The program that runs instead of the image's own
+    #[arg(long, value_name = "PROGRAM", help_heading = "How it runs")]
+    pub(crate) entrypoint: Option<String>,
+    /// Keep the image's files as they are
+    #[arg(long, help_heading = "How it runs")]
+    pub(crate) read_only: bool,
+    /// Give it all privileges
+    #[arg(long, help_heading = "How it runs")]
+    pub(crate) privileged: bool,
+    /// Run a small init that reaps processes and forwards signals
+    #[arg(long, help_heading = "How it runs")]
+    pub(crate) init: bool,
+    /// The size of /dev/shm, as 64m
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "How it runs")]
+    pub(crate) shm_size: Option<u64>,
+}

@@ -1,0 +1,4 @@
+//! `run`: a command in a new container, in the foreground.
+
+mod environment;
+mod volume;
