@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use dockerfile_parser::{Dockerfile, Instruction, InstructionKind, words};
+use dockerfile_parser::{Dockerfile, InstructionKind, Span, words};
 use llb::op::{LocalSource, Source};
 use llb::{Graph, Input, Metadata, Op};
 use oci::{Platform, Reference};
@@ -233,21 +233,20 @@ impl<'a> Lowering<'a> {
         Ok(self.done[index].as_ref().expect("it was just lowered"))
     }
 
-    /// The image that `name` means on `platform`, asked for once.
+    /// The image that `name` means on `platform`, asked for once. Stage `current` wants it at `span`.
     pub(crate) fn image(
         &mut self,
         name: &str,
         platform: &Platform,
-        step: &Instruction,
+        span: Span,
+        current: usize,
     ) -> Result<BaseImage, PlanError> {
         let reference: Reference = name.parse().map_err(|error: oci::ReferenceError| {
-            PlanError::at(
-                step.span,
-                PlanErrorKind::Reference {
-                    name: name.to_owned(),
-                    why: error.to_string(),
-                },
-            )
+            let kind = PlanErrorKind::Reference {
+                name: name.to_owned(),
+                why: error.to_string(),
+            };
+            PlanError::at(span, kind)
         })?;
         let key = (reference.to_string(), platform.clone());
         if let Some(known) = self.bases.get(&key) {
@@ -257,16 +256,19 @@ impl<'a> Lowering<'a> {
             .images
             .resolve(&reference, platform)
             .map_err(|source| {
-                PlanError::at(step.span, PlanErrorKind::BaseImage(reference.to_string()))
-                    .because(source)
+                let error = PlanError::at(span, PlanErrorKind::BaseImage(reference.to_string()));
+                // It may be a stage that is misspelt.
+                let stages = self.declared.stages[..current]
+                    .iter()
+                    .filter_map(|it| it.name);
+                error.because(source).suggest(name, stages)
             })?;
-        let config = &image.config;
-        if !matches!(config.os.as_str(), "" | "linux") {
+        if !matches!(image.config.os.as_str(), "" | "linux") {
             let kind = PlanErrorKind::NotLinux {
                 image: name.to_owned(),
-                os: config.os.clone(),
+                os: image.config.os,
             };
-            return Err(PlanError::at(step.span, kind));
+            return Err(PlanError::at(span, kind));
         }
         self.bases.insert(key, image.clone());
         Ok(image)

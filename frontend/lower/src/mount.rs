@@ -3,8 +3,6 @@
 use dockerfile_parser::{Case, suggest};
 use llb::op::Sharing;
 
-use crate::PlanError;
-
 /// A `--mount`, read. Paths are as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
@@ -171,35 +169,31 @@ impl Kind {
     }
 }
 
-/// A key, its value, and the field they stand in.
-struct Field {
-    key: String,
-    value: Option<String>,
+/// A key, its value, and the text they stand in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field {
+    /// In lower case.
+    pub(crate) key: String,
+    /// What stands behind `=`; its variables are expanded between [`fields`] and [`read`].
+    pub(crate) value: Option<String>,
     text: String,
 }
 
-/// Reads `text`; `expand` makes the values of variables, and is told the key.
-///
-/// # Errors
-/// A [`MountError`] in the inner result, what `expand` fails with in the outer.
-pub(crate) fn parse(
-    text: &str,
-    mut expand: impl FnMut(&str, &str) -> Result<String, PlanError>,
-) -> Result<Result<Mount, MountError>, PlanError> {
-    let fields = match split_list(text) {
-        Ok(fields) => fields,
-        Err(error) => return Ok(Err(error)),
+/// Cuts `text` into its fields.
+pub(crate) fn fields(text: &str) -> Result<Vec<Field>, MountError> {
+    let field = |text: String| match text.split_once('=') {
+        Some((key, value)) => Field {
+            key: key.to_lowercase(),
+            value: Some(value.to_owned()),
+            text,
+        },
+        None => Field {
+            key: text.to_lowercase(),
+            value: None,
+            text,
+        },
     };
-    let mut read = Vec::with_capacity(fields.len());
-    for text in fields {
-        let (key, value) = match text.split_once('=') {
-            Some((key, value)) => (key.to_lowercase(), Some(value.to_owned())),
-            None => (text.to_lowercase(), None),
-        };
-        let value = value.map(|it| expand(&key, &it)).transpose()?;
-        read.push(Field { key, value, text });
-    }
-    Ok(build(&read))
+    Ok(split_list(text)?.into_iter().map(field).collect())
 }
 
 /// The names behind `from=` in `text`, read without expansion.
@@ -211,7 +205,8 @@ pub(crate) fn literal_from(text: &str) -> Vec<&str> {
         .collect()
 }
 
-fn build(fields: &[Field]) -> Result<Mount, MountError> {
+/// Reads what `fields` say, in any order.
+pub(crate) fn read(fields: &[Field]) -> Result<Mount, MountError> {
     let mut mount = Mount {
         kind: kind_of(fields)?,
         from: None,
@@ -450,21 +445,19 @@ fn quoted_field(text: &str) -> Result<(String, &str), MountError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, MountError, literal_from, parse, parse_size, split_list};
+    use super::{Kind, Mount, MountError, fields, literal_from, parse_size, read, split_list};
+
+    fn mount(text: &str) -> Result<Mount, MountError> {
+        read(&fields(text)?)
+    }
 
     fn error(text: &str) -> String {
-        let read = parse(text, |_, value| Ok(value.to_owned())).unwrap();
-        read.map_or_else(|error| error.to_string(), |mount| format!("{mount:?}"))
+        mount(text).map_or_else(|error| error.to_string(), |mount| format!("{mount:?}"))
     }
 
     #[test]
     fn the_type_decides_what_is_read_only() {
-        let read_only = |text: &str| {
-            parse(text, |_, value| Ok(value.to_owned()))
-                .unwrap()
-                .unwrap()
-                .read_only
-        };
+        let read_only = |text: &str| mount(text).unwrap().read_only;
         assert!(read_only("target=/x") && read_only("type=secret,id=x"));
         assert!(!read_only("type=cache,target=/x") && !read_only("type=tmpfs,target=/x"));
         assert!(!read_only("target=/x,rw") && !read_only("target=/x,readonly=false"));
@@ -535,9 +528,7 @@ mod tests {
 
     #[test]
     fn the_order_of_keys_does_not_matter() {
-        let mount = parse("required,id=k,type=ssh", |_, value| Ok(value.to_owned()))
-            .unwrap()
-            .unwrap();
+        let mount = mount("required,id=k,type=ssh").unwrap();
         assert_eq!((mount.kind, mount.required), (Kind::Ssh, true));
     }
 

@@ -122,7 +122,6 @@ impl<'a> Declared<'a> {
 
     /// Whether `name` means this stage.
     pub(crate) fn is_named(&self, name: &str) -> bool {
-        self.name
-            .is_some_and(|it| it.to_lowercase() == name.to_lowercase())
+        self.name.is_some_and(|it| it.eq_ignore_ascii_case(name))
     }
 }

@@ -70,12 +70,6 @@ impl Step<'_> {
     pub(crate) fn not_supported(&self, what: &str) -> PlanError {
         PlanError::at(self.span, PlanErrorKind::NotSupported(what.to_owned()))
     }
-
-    /// `error`, with the lines that are to blame for this step.
-    pub(crate) fn blame(&self, mut error: PlanError) -> PlanError {
-        error.lines = Some(lines(self.span));
-        error
-    }
 }
 
 impl State {

@@ -1,6 +1,6 @@
 //! `ADD`: files from the context; archives are unpacked (G82).
 
-use dockerfile_parser::{Transfer, TransferSource};
+use dockerfile_parser::Transfer;
 
 use super::transfer::{self, Origin, Remote, Transferred};
 use crate::flags::Flags;
@@ -28,7 +28,7 @@ pub(super) fn lower(
     // It says something of repositories only, which are refused below.
     flags.switch("keep-git-dir")?;
     let paths = transfer::paths(lowering, state, step, add)?;
-    let remotes: Vec<Option<Remote>> = paths.sources.iter().map(remote).collect();
+    let remotes: Vec<Option<Remote>> = paths.sources.iter().map(transfer::remote).collect();
     if flags.text("checksum")?.is_some() {
         let why = match remotes[..] {
             [Some(_)] => return Err(step.not_supported("ADD --checksum")),
@@ -42,18 +42,13 @@ pub(super) fn lower(
         Some(Remote::Git) => return Err(step.not_supported("ADD of a git repository")),
         None => {}
     }
+    let unpack = flags.switch("unpack")?.unwrap_or(true);
     let transferred = Transferred {
         keyword: "ADD",
         origin: Origin::Context,
-        unpack: flags.switch("unpack")?.unwrap_or(true),
+        unpack,
         parents: false,
+        paths,
     };
-    transfer::lower(lowering, state, step, &flags, (transferred, paths))
-}
-
-fn remote(source: &TransferSource) -> Option<Remote> {
-    match source {
-        TransferSource::Path(path) => transfer::remote(path),
-        TransferSource::Heredoc(_) => None,
-    }
+    transfer::lower(lowering, state, step, &flags, &transferred)
 }

@@ -1,8 +1,9 @@
 //! `COPY`: files from the context, a stage or an image.
 
-use dockerfile_parser::{Transfer, TransferSource};
+use dockerfile_parser::Transfer;
 
-use super::transfer::{self, Origin, Transferred};
+use super::from::root_of;
+use super::transfer::{self, Origin, Paths, Remote, Transferred};
 use crate::flags::Flags;
 use crate::lowering::Lowering;
 use crate::state::{State, Step};
@@ -22,48 +23,35 @@ pub(super) fn lower(
         .text("from")?
         .map(|it| lowering.expand_from(state, step, it))
         .transpose()?;
+    let paths = transfer::paths(lowering, state, step, copy)?;
+    refuse_remotes(step, &paths)?;
     let origin = match &from {
-        Some(name) => Origin::Root(origin(lowering, state, step, name)?),
+        Some(name) => {
+            let stage = lowering.declared.display_name(state.own.stage);
+            let later = || PlanErrorKind::CopyFromLater {
+                from: name.clone(),
+                stage,
+            };
+            Origin::Root(root_of(lowering, name, state, step, later)?)
+        }
         None => Origin::Context,
     };
+    let parents = flags.switch("parents")?.unwrap_or(false);
     let transferred = Transferred {
         keyword: "COPY",
         origin,
         unpack: false,
-        parents: flags.switch("parents")?.unwrap_or(false),
+        parents,
+        paths,
     };
-    let paths = transfer::paths(lowering, state, step, copy)?;
-    for source in paths.sources.iter() {
-        if let TransferSource::Path(path) = source {
-            refuse_remote(step, path)?;
-        }
-    }
-    transfer::lower(lowering, state, step, &flags, (transferred, paths))
-}
-
-fn origin(
-    lowering: &mut Lowering<'_>,
-    state: &State,
-    step: &Step<'_>,
-    name: &str,
-) -> Result<Option<llb::Input>, PlanError> {
-    super::from::root_of(lowering, name, state, step)?.map_err(|super::from::Unreachable| {
-        let stage = lowering.declared.display_name(state.own.stage);
-        PlanError::at(
-            step.span,
-            PlanErrorKind::CopyFromLater {
-                from: name.to_owned(),
-                stage,
-            },
-        )
-    })
+    transfer::lower(lowering, state, step, &flags, &transferred)
 }
 
 /// G87
-fn refuse_remote(step: &Step<'_>, path: &str) -> Result<(), PlanError> {
-    match transfer::remote(path) {
-        Some(transfer::Remote::Http) => Err(PlanError::at(step.span, PlanErrorKind::CopyUrl)),
-        Some(transfer::Remote::Git) => Err(PlanError::at(step.span, PlanErrorKind::CopyGit)),
+fn refuse_remotes(step: &Step<'_>, paths: &Paths) -> Result<(), PlanError> {
+    match paths.sources.iter().find_map(transfer::remote) {
+        Some(Remote::Http) => Err(PlanError::at(step.span, PlanErrorKind::CopyUrl)),
+        Some(Remote::Git) => Err(PlanError::at(step.span, PlanErrorKind::CopyGit)),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use llb::{Input, Op};
 use oci::{ImageConfig, Platform};
 
 use crate::lint::rule;
-use crate::lowering::Lowering;
+use crate::lowering::{Lowering, Named};
 use crate::scope::{Env, Expander};
 use crate::state::{Own, State, Step};
 use crate::{BaseImage, NoCache, PlanError, PlanErrorKind, history, instruction};
@@ -222,7 +222,7 @@ fn image(
     own: Own,
 ) -> Result<State, PlanError> {
     let declared = lowering.declared.stages[index];
-    let base = lowering.image(name, &from.platform, declared.from)?;
+    let base = lowering.image(name, &from.platform, declared.from.span, index)?;
     let found = platform_of(&base, &from.platform);
     if found != from.platform {
         rule::invalid_base_image_platform(
@@ -263,7 +263,7 @@ fn platform_of(base: &BaseImage, wanted: &Platform) -> Platform {
 }
 
 /// The root file system of `base` as a vertex called `name`; `None` for an image without layers (G34).
-pub(crate) fn add_image(
+fn add_image(
     lowering: &mut Lowering<'_>,
     base: &BaseImage,
     name: String,
@@ -302,41 +302,30 @@ fn state_of(root: Option<Input>, image: ImageConfig, platform: Platform, own: Ow
     }
 }
 
-/// What a `from` of `COPY` or of a mount means: the root file system of a stage or an image.
-pub(crate) fn root_of(
+/// What a `from` of `COPY` or of a mount means: the root file system of a stage or an image. `later`
+/// says what is wrong if it is a stage that comes later.
+pub(super) fn root_of(
     lowering: &mut Lowering<'_>,
     name: &str,
     state: &State,
     step: &Step<'_>,
-) -> Result<Result<Option<Input>, Unreachable>, PlanError> {
-    use crate::lowering::Named;
-    match lowering.named(name, state.own.stage) {
-        Named::Stage(stage) => Ok(Ok(lowering.stage(stage)?.root)),
-        Named::Scratch => Ok(Ok(None)),
-        Named::Later(stage) if stage == state.own.stage => {
-            let name = lowering.declared.display_name(stage);
-            Err(PlanError::at(step.span, PlanErrorKind::Circular(name)))
-        }
-        Named::Later(_) => Ok(Err(Unreachable)),
-        Named::NoStage => Err(PlanError::at(
-            step.span,
-            PlanErrorKind::StageIndex(name.to_owned()),
-        )),
+    later: impl FnOnce() -> PlanErrorKind,
+) -> Result<Option<Input>, PlanError> {
+    let current = state.own.stage;
+    let kind = match lowering.named(name, current) {
+        Named::Stage(stage) => return Ok(lowering.stage(stage)?.root),
+        Named::Scratch => return Ok(None),
         Named::Image => {
             let platform = lowering.options.platform.clone();
-            let base = lowering
-                .image(name, &platform, step.instruction)
-                .map_err(|error| step.blame(error))?;
-            Ok(Ok(add_image(
-                lowering,
-                &base,
-                format!("FROM {}", base.pinned),
-                step.span,
-            )))
+            let base = lowering.image(name, &platform, step.span, current)?;
+            let text = format!("FROM {}", base.pinned);
+            return Ok(add_image(lowering, &base, text, step.span));
         }
-    }
+        Named::Later(stage) if stage == current => {
+            PlanErrorKind::Circular(lowering.declared.display_name(stage))
+        }
+        Named::Later(_) => later(),
+        Named::NoStage => PlanErrorKind::StageIndex(name.to_owned()),
+    };
+    Err(PlanError::at(step.span, kind))
 }
-
-/// The named stage comes later.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Unreachable;

@@ -4,7 +4,7 @@ use dockerfile_parser::Flag;
 use llb::Input;
 use llb::op::{Mount, MountKind, Sharing};
 
-use super::from::{Unreachable, root_of};
+use super::from::root_of;
 use crate::lowering::Lowering;
 use crate::mount::{self, Kind, MountError};
 use crate::state::{State, Step};
@@ -65,12 +65,16 @@ impl Mounts {
         flag: &Flag,
     ) -> Result<(), PlanError> {
         let text = flags::value(flag, step.span)?;
-        let read = mount::parse(text, |key, value| match key {
-            "from" => lowering.expand_from(state, step, value),
-            _ => lowering.expand(state, step, value),
-        })?;
         let fail = |error| PlanError::at(step.span, PlanErrorKind::Mount(error));
-        let mount = read.map_err(fail)?;
+        let mut fields = mount::fields(text).map_err(fail)?;
+        for field in &mut fields {
+            let Some(value) = &field.value else { continue };
+            field.value = Some(match field.key.as_str() {
+                "from" => lowering.expand_from(state, step, value)?,
+                _ => lowering.expand(state, step, value)?,
+            });
+        }
+        let mount = mount::read(&fields).map_err(fail)?;
         let target = match mount.kind {
             Kind::Secret => secret_target(state, &mount),
             Kind::Ssh => self.ssh_target(state, &mount),
@@ -102,17 +106,12 @@ impl Mounts {
         mount: &mount::Mount,
     ) -> Result<MountKind, PlanError> {
         let selector = path::join("/", mount.source.as_deref().unwrap_or("/"));
-        let source = match (&mount.from, mount.kind) {
-            (Some(name), _) => match root_of(lowering, name, state, step)? {
-                Ok(root) => root,
-                Err(Unreachable) => {
-                    let kind = PlanErrorKind::MountFromLater {
-                        from: name.clone(),
-                        target: mount.target.clone(),
-                    };
-                    return Err(PlanError::at(step.span, kind));
-                }
-            },
+        let later = |from: &str| PlanErrorKind::MountFromLater {
+            from: from.to_owned(),
+            target: mount.target.clone(),
+        };
+        let source = match (mount.from.as_deref(), mount.kind) {
+            (Some(name), _) => root_of(lowering, name, state, step, || later(name))?,
             (None, Kind::Cache) => None,
             (None, _) => Some(lowering.context(&selector)),
         };

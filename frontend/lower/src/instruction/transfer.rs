@@ -3,7 +3,7 @@
 use dockerfile_parser::ignore::Patterns;
 use dockerfile_parser::{Heredoc, Transfer, TransferSource};
 use llb::op::{Copy, File, FileAction, FileChange, ModeChange, Owner, OwnerNames, Tree};
-use llb::{Input, Op};
+use llb::{Input, Metadata, Op};
 
 use crate::flags::Flags;
 use crate::lint::rule;
@@ -23,6 +23,8 @@ pub(super) struct Transferred {
     pub(super) unpack: bool,
     /// `--parents`
     pub(super) parents: bool,
+    /// What, and where to.
+    pub(super) paths: Paths,
 }
 
 /// Where sources are looked for.
@@ -48,8 +50,11 @@ pub(super) enum Remote {
     Git,
 }
 
-/// Whether `path` means something that is not on this machine (G86).
-pub(super) fn remote(path: &str) -> Option<Remote> {
+/// Whether `source` means something that is not on this machine (G86).
+pub(super) fn remote(source: &TransferSource) -> Option<Remote> {
+    let TransferSource::Path(path) = source else {
+        return None;
+    };
     if path.starts_with("git@") || path.starts_with("ssh://") || path.starts_with("git://") {
         return Some(Remote::Git);
     }
@@ -111,71 +116,56 @@ pub(super) fn lower(
     state: &mut State,
     step: &Step<'_>,
     flags: &Flags<'_>,
-    (transferred, paths): (Transferred, Paths),
+    transferred: &Transferred,
 ) -> Result<(), PlanError> {
     let attributes = attributes(lowering, state, step, flags)?;
-    rule::copy_several_to_one(
-        &mut lowering.lint,
-        step,
-        transferred.keyword,
-        paths.sources.len(),
-        &paths.destination,
-    );
-    // On an empty stage a linked layer is the same as any other.
-    let link = attributes.link && state.root.is_some();
-    let mut vertex = Vertex {
-        inputs: if link {
-            Vec::new()
-        } else {
-            state.root.into_iter().collect()
-        },
-        actions: Vec::new(),
-        base: if link || state.root.is_none() {
-            Tree::Scratch
-        } else {
-            Tree::Input(0)
-        },
-    };
-    let attributes = if link {
-        vertex.look_up_names(attributes, state)
-    } else {
-        attributes
-    };
-    let destination = path::join_destination(&state.image.config.working_dir, &paths.destination);
-    for source in &paths.sources {
-        match source {
-            TransferSource::Path(path) => {
-                let copy = vertex.copy(
-                    lowering,
-                    step,
-                    path,
-                    (&transferred, &attributes, &destination),
-                );
-                vertex.push(FileChange::Copy(copy));
-            }
-            TransferSource::Heredoc(body) => {
-                vertex.push(make_file(body, &attributes, &destination));
-            }
-        }
-    }
-    let text = history(&transferred, &attributes, &paths);
+    warn(lowering, step, transferred);
+    let destination = &transferred.paths.destination;
+    let destination = path::join_destination(&state.image.config.working_dir, destination);
+    let text = history(transferred, &attributes);
     let step_text = lowering.step_text(state, step, None);
-    let metadata = state.step_name(&step_text);
-    let metadata = state.metadata(metadata, step);
-    let (op, inputs) = vertex.finish();
-    let mut output = Input {
-        vertex: lowering.graph.add(op, inputs, metadata),
-        output: 0,
+    let name = state.step_name(&step_text);
+    // On an empty stage a linked layer is the same as any other.
+    let below = state.root.filter(|_| attributes.link);
+    let mut vertex = match below {
+        Some(root) => Vertex::linked(root, attributes),
+        None => Vertex::on(state.root, attributes),
     };
-    if let (true, Some(root)) = (link, state.root) {
-        let metadata = state.metadata(state.same_step_name(&format!("LINK {step_text}")), step);
-        output = Input {
-            vertex: lowering.graph.add(Op::Merge, vec![root, output], metadata),
-            output: 0,
-        };
+    for source in &transferred.paths.sources {
+        vertex.add(lowering, transferred, source, &destination);
     }
+    let output = vertex.finish(lowering, state.metadata(name, step));
+    let output = match below {
+        Some(root) => {
+            let name = state.same_step_name(&format!("LINK {step_text}"));
+            let metadata = state.metadata(name, step);
+            let vertex = lowering.graph.add(Op::Merge, vec![root, output], metadata);
+            Input { vertex, output: 0 }
+        }
+        None => output,
+    };
     state.commit(output, text);
     Ok(())
+}
+
+fn warn(lowering: &mut Lowering<'_>, step: &Step<'_>, transferred: &Transferred) {
+    let Transferred {
+        keyword,
+        origin,
+        paths,
+        ..
+    } = transferred;
+    let (count, destination) = (paths.sources.len(), &paths.destination);
+    rule::copy_several_to_one(&mut lowering.lint, step, keyword, count, destination);
+    if !matches!(origin, Origin::Context) {
+        return;
+    }
+    for source in &paths.sources {
+        if let TransferSource::Path(path) = source {
+            let ignore = &lowering.options.ignore;
+            rule::copy_ignored_file(&mut lowering.lint, step, keyword, path, ignore);
+        }
+    }
 }
 
 fn attributes(
@@ -221,28 +211,56 @@ fn attributes(
     })
 }
 
-fn make_file(body: &Heredoc, attributes: &Attributes, destination: &str) -> FileChange {
-    FileChange::MakeFile {
-        path: destination.to_owned(),
-        data: body.content.clone().into_bytes(),
-        mode: attributes
-            .mode
-            .as_ref()
-            .map_or(HEREDOC_MODE, |it| mode::apply(it, HEREDOC_MODE)),
-        owner: attributes.owner.clone(),
-        name: Some(body.name.clone()),
-    }
-}
-
 /// The file op under way: each action builds on the one before.
 struct Vertex {
+    attributes: Attributes,
     inputs: Vec<Input>,
     actions: Vec<FileAction>,
+    /// What the first action builds on.
     base: Tree,
 }
 
 impl Vertex {
-    fn push(&mut self, change: FileChange) {
+    /// An op that changes `root`.
+    fn on(root: Option<Input>, attributes: Attributes) -> Self {
+        let base = root.map_or(Tree::Scratch, |_| Tree::Input(0));
+        Self {
+            attributes,
+            inputs: root.into_iter().collect(),
+            actions: Vec::new(),
+            base,
+        }
+    }
+
+    /// An op that makes a layer of its own. Where that names owners, `root` says who they are
+    /// (decision 5).
+    fn linked(root: Input, mut attributes: Attributes) -> Self {
+        let mut inputs = Vec::new();
+        if let Some(owner) = attributes.owner.as_mut().filter(|it| owner::has_name(it)) {
+            owner.names = OwnerNames::Input(0);
+            inputs.push(root);
+        }
+        Self {
+            attributes,
+            inputs,
+            actions: Vec::new(),
+            base: Tree::Scratch,
+        }
+    }
+
+    fn add(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        transferred: &Transferred,
+        source: &TransferSource,
+        destination: &str,
+    ) {
+        let change = match source {
+            TransferSource::Path(path) => {
+                FileChange::Copy(self.copy(lowering, transferred, path, destination))
+            }
+            TransferSource::Heredoc(body) => self.make_file(body, destination),
+        };
         let base = match self.actions.len() {
             0 => self.base,
             made => Tree::Action(made - 1),
@@ -254,96 +272,87 @@ impl Vertex {
         });
     }
 
-    fn finish(mut self) -> (Op, Vec<Input>) {
+    fn finish(mut self, lowering: &mut Lowering<'_>, metadata: Metadata) -> Input {
         if let Some(last) = self.actions.last_mut() {
             last.output = true;
         }
-        (
-            Op::File(File {
-                actions: self.actions,
-            }),
-            self.inputs,
-        )
-    }
-
-    fn input(&mut self, input: Input) -> usize {
-        self.inputs.push(input);
-        self.inputs.len() - 1
-    }
-
-    /// A linked layer knows no names; those of the stage are looked up (decision 5).
-    fn look_up_names(&mut self, mut attributes: Attributes, state: &State) -> Attributes {
-        if let (Some(owner), Some(root)) = (
-            attributes.owner.as_mut().filter(|it| owner::has_name(it)),
-            state.root,
-        ) {
-            owner.names = OwnerNames::Input(self.input(root));
+        let op = Op::File(File {
+            actions: self.actions,
+        });
+        Input {
+            vertex: lowering.graph.add(op, self.inputs, metadata),
+            output: 0,
         }
-        attributes
+    }
+
+    fn make_file(&self, body: &Heredoc, destination: &str) -> FileChange {
+        let mode = self.attributes.mode.as_ref();
+        FileChange::MakeFile {
+            path: destination.to_owned(),
+            data: body.content.clone().into_bytes(),
+            mode: mode.map_or(HEREDOC_MODE, |it| mode::apply(it, HEREDOC_MODE)),
+            owner: self.attributes.owner.clone(),
+            name: Some(body.name.clone()),
+        }
     }
 
     fn copy(
         &mut self,
         lowering: &mut Lowering<'_>,
-        step: &Step<'_>,
+        transferred: &Transferred,
         written: &str,
-        (transferred, attributes, destination): (&Transferred, &Attributes, &str),
+        destination: &str,
     ) -> Copy {
-        let source = match (transferred.parents, written.split_once("/./")) {
-            (true, Some((above, below))) => {
-                format!(
-                    "{}/.{}",
-                    path::join("/", above).trim_end_matches('/'),
-                    path::join("/", below)
-                )
-            }
-            _ => path::join("/", written),
-        };
+        let source = source_path(written, transferred.parents);
         let from = match transferred.origin {
-            Origin::Context => {
-                rule::copy_ignored_file(
-                    &mut lowering.lint,
-                    step,
-                    transferred.keyword,
-                    written,
-                    &lowering.options.ignore,
-                );
-                Some(lowering.context(&path::join("/", &source)))
-            }
+            Origin::Context => Some(lowering.context(&path::join("/", &source))),
             Origin::Root(root) => root,
         };
-        let known = from.and_then(|it| {
-            self.inputs
-                .iter()
-                .skip(self.own_inputs())
-                .position(|known| *known == it)
-        });
-        let from = match (from, known) {
-            (None, _) => Tree::Scratch,
-            (Some(_), Some(known)) => Tree::Input(known + self.own_inputs()),
-            (Some(input), None) => Tree::Input(self.input(input)),
-        };
         Copy {
-            from,
+            from: from.map_or(Tree::Scratch, |it| self.input(it)),
             destination: destination.to_owned(),
-            owner: attributes.owner.clone(),
-            mode: attributes.mode.clone(),
+            owner: self.attributes.owner.clone(),
+            mode: self.attributes.mode.clone(),
             wildcard: path::has_wildcards(&source),
             unpack: transferred.unpack,
-            exclude: attributes.exclude.clone(),
+            exclude: self.attributes.exclude.clone(),
             parents: transferred.parents,
             source,
         }
     }
 
-    /// How many inputs there are that nothing is copied from.
-    fn own_inputs(&self) -> usize {
-        usize::from(self.base != Tree::Scratch)
+    /// `input` as something to copy from; never the tree that is changed, even if it is the same.
+    fn input(&mut self, input: Input) -> Tree {
+        let changed = usize::from(self.base != Tree::Scratch);
+        let known = self.inputs.iter().skip(changed).position(|it| *it == input);
+        match known {
+            Some(known) => Tree::Input(known + changed),
+            None => {
+                self.inputs.push(input);
+                Tree::Input(self.inputs.len() - 1)
+            }
+        }
+    }
+}
+
+/// A source as it is found in its tree; with `--parents` it may hold a `/./` (G72).
+fn source_path(written: &str, parents: bool) -> String {
+    match written.split_once("/./").filter(|_| parents) {
+        Some((above, below)) => {
+            let above = path::join("/", above);
+            format!(
+                "{}/.{}",
+                above.trim_end_matches('/'),
+                path::join("/", below)
+            )
+        }
+        None => path::join("/", written),
     }
 }
 
 /// G80
-fn history(transferred: &Transferred, attributes: &Attributes, paths: &Paths) -> String {
+fn history(transferred: &Transferred, attributes: &Attributes) -> String {
+    let paths = &transferred.paths;
     let mut text = transferred.keyword.to_owned();
     if transferred.parents {
         text.push_str(" --parents");

@@ -109,4 +109,13 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn any_text_comes_to_a_plan_or_an_error(text in "(FROM|COPY|RUN|ENV|ARG|ADD|[ \n$\\{}:=<\"'/.a-c\\[\\]-]){0,60}") {
+        let parsed = dockerfile_parser::parse(format!("FROM debian:12\n{text}").as_bytes());
+        let options = Options::new(Platform::new("linux", "amd64", None));
+        if let Err(error) = lower::plan(&parsed.dockerfile, &options, &Shelf::new()) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
 }

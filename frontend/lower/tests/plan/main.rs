@@ -126,3 +126,17 @@ fn every_case_comes_to_its_plan() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn a_thousand_stages_need_no_deep_stack() {
+    let stages =
+        (1..1000).map(|it| format!("FROM s{} AS s{it}\nCOPY --from=s{} /a /b\n", it - 1, it - 1));
+    let text = format!(
+        "FROM scratch AS s0\nCOPY a /\n{}",
+        stages.collect::<String>()
+    );
+    let parsed = dockerfile_parser::parse(text.as_bytes());
+    let plan = lower::plan(&parsed.dockerfile, &options(""), &images::Shelf::new())
+        .expect("it is well-formed");
+    assert_eq!(plan.layers.len(), 1000);
+}

@@ -1,0 +1,2 @@
+FROM rich
+COPY a b/
