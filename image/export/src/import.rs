@@ -8,6 +8,7 @@ use oci::{Digest, History, ImageConfig, Platform, Reference, config::chain_ids};
 use snapshot::{ApplyError, DiffError, Snapshots};
 use store::{SnapshotId, StoreError};
 
+use crate::ahead::ahead;
 use crate::change::Change;
 use crate::commit::{CommitError, commit};
 use crate::compress::decoder;
@@ -62,10 +63,9 @@ pub fn import(
     tar: impl Read + Send,
     options: &ImportOptions,
 ) -> Result<Digest, ImportError> {
-    let (_, mut tar) = decoder(tar).map_err(ImportError::Read)?;
-    let top = snapshots
-        .apply(None, &mut tar, None)
-        .map_err(ImportError::Apply)?;
+    let (_, tar) = decoder(tar).map_err(ImportError::Read)?;
+    let applied = ahead(tar, |tar| snapshots.apply(None, tar, None));
+    let top = applied.map_err(ImportError::Apply)?;
     name_layer(snapshots, top)?;
     let now = Timestamp::now();
     let mut config = ImageConfig::empty(&options.platform);

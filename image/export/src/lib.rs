@@ -10,6 +10,7 @@
 //! uncompressed bytes. So the same image may be written with any compression, and what is loaded
 //! is compared with the config, never with what the archive says about itself.
 
+mod ahead;
 mod change;
 mod commit;
 mod compress;

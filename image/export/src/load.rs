@@ -12,6 +12,7 @@ use oci::{Digest, ImageConfig, Platform, Reference, ReferenceError, Sha256};
 use snapshot::{ApplyError, Snapshots};
 use store::{ImageRecord, SnapshotId, Store, StoreError};
 
+use crate::ahead::ahead;
 use crate::compress::{Packing, decoder};
 use archive::Archive;
 use find::Found;
@@ -280,14 +281,13 @@ impl Layer<'_> {
         parent: Option<SnapshotId>,
     ) -> Result<(SnapshotId, Compression, Digest), LoadError> {
         let store = snapshots.store();
-        let (packing, mut tar) = decoder(store.open_blob(&self.blob)?).map_err(LoadError::Read)?;
-        let there = store.snapshot_by_chain_id(&self.chain_id)?;
-        let snapshot = match there {
+        let (packing, tar) = decoder(store.open_blob(&self.blob)?).map_err(LoadError::Read)?;
+        let snapshot = match store.snapshot_by_chain_id(&self.chain_id)? {
             Some(row) => {
-                self.compare(store, packing, &mut tar)?;
+                ahead(tar, |tar| self.compare(store, packing, tar))?;
                 row.id
             }
-            None => self.apply(snapshots, parent, &mut tar)?,
+            None => ahead(tar, |tar| self.apply(snapshots, parent, tar))?,
         };
         let (compression, blob) = match packing.layer() {
             Some(compression) => (compression, self.blob),

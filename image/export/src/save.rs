@@ -2,6 +2,7 @@
 
 mod archive;
 mod layer;
+mod pipe;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

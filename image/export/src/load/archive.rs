@@ -24,6 +24,8 @@ const MAX_LINKS: usize = 8;
 pub(super) struct Archive<'a> {
     store: &'a Store,
     entries: BTreeMap<String, Entry>,
+    /// Everything that was put into the store, named or not.
+    stored: Vec<Digest>,
 }
 
 enum Entry {
@@ -38,6 +40,7 @@ impl<'a> Archive<'a> {
         let mut archive = Self {
             store,
             entries: BTreeMap::new(),
+            stored: Vec::new(),
         };
         let mut tar = tar::Archive::new(tar);
         for entry in tar.entries().map_err(LoadError::Read)? {
@@ -58,6 +61,7 @@ impl<'a> Archive<'a> {
         let mut archive = Self {
             store,
             entries: BTreeMap::new(),
+            stored: Vec::new(),
         };
         for name in DOCUMENTS {
             match root.open_file(Path::new(name)) {
@@ -144,15 +148,13 @@ impl<'a> Archive<'a> {
             return Err(LoadError::Short { path });
         }
         let (digest, size) = writer.commit()?;
-        // Entered before it is named, so that it goes with the archive even if the name is refused.
-        let promised = path.strip_prefix("blobs/sha256/").map(str::to_owned);
-        self.insert(path.clone(), Entry::Blob { digest, size })?;
-        match promised {
+        self.stored.push(digest);
+        match path.strip_prefix("blobs/sha256/") {
             Some(hex) if hex != digest.hex() => Err(LoadError::WrongDigest {
                 path,
                 found: digest,
             }),
-            _ => Ok(()),
+            _ => self.insert(path, Entry::Blob { digest, size }),
         }
     }
 
@@ -212,15 +214,7 @@ impl<'a> Archive<'a> {
 
 impl Drop for Archive<'_> {
     fn drop(&mut self) {
-        let blobs: Vec<Digest> = self
-            .entries
-            .values()
-            .filter_map(|entry| match entry {
-                Entry::Blob { digest, .. } => Some(*digest),
-                _ => None,
-            })
-            .collect();
-        if let Err(error) = self.store.discard_blobs(&blobs) {
+        if let Err(error) = self.store.discard_blobs(&self.stored) {
             tracing::debug!(%error, "left to the next collection");
         }
     }

@@ -7,10 +7,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci::{Digest, Sha256};
+use oci::Digest;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use store::{Store, StoreError};
 
+use super::pipe::pump;
 use super::{Output, SaveError};
 use crate::manifest::Descriptor;
 
@@ -125,7 +126,7 @@ impl<'a> ArchiveWriter<'a> {
         new.file
             .write_all(&[0; BLOCK as usize])
             .map_err(SaveError::Write)?;
-        let (digest, size) = Counted::through(&mut new.file, known, produce)?;
+        let (digest, size) = pump(&mut new.file, known, produce)?;
         let is_new = self.blobs.insert(digest, size).is_none();
         self.settle(start, size, is_new.then(|| blob_name(&digest)))
             .map_err(SaveError::Write)?;
@@ -168,7 +169,7 @@ impl<'a> ArchiveWriter<'a> {
             .open(&path)
             .map_err(failed)?;
         let mut spool = BufWriter::with_capacity(BUFFER, spool);
-        let (digest, size) = Counted::through(&mut spool, known, produce)?;
+        let (digest, size) = pump(&mut spool, known, produce)?;
         let mut spool = spool
             .into_inner()
             .map_err(|error| failed(error.into_error()))?;
@@ -327,44 +328,5 @@ impl Drop for NewFile {
         if let Some(aside) = &self.aside {
             let _ = fs::remove_file(aside);
         }
-    }
-}
-
-/// Counts what goes through, and hashes it where its digest is not known.
-struct Counted<'a> {
-    out: &'a mut dyn Write,
-    hash: Option<Sha256>,
-    size: u64,
-}
-
-impl<'a> Counted<'a> {
-    fn through(
-        out: &'a mut dyn Write,
-        known: Option<Digest>,
-        produce: &mut dyn FnMut(&mut dyn Write) -> Result<(), SaveError>,
-    ) -> Result<(Digest, u64), SaveError> {
-        let mut counted = Self {
-            out,
-            hash: known.is_none().then(Sha256::default),
-            size: 0,
-        };
-        produce(&mut counted)?;
-        let digest = known.unwrap_or_else(|| counted.hash.take().unwrap_or_default().finish());
-        Ok((digest, counted.size))
-    }
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.out.write(bytes)?;
-        if let Some(hash) = &mut self.hash {
-            hash.update(&bytes[..count]);
-        }
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
