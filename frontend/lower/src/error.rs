@@ -209,7 +209,7 @@ pub enum PlanErrorKind {
     #[error("lint violation found for rules: {0}")]
     Lint(String),
     /// `--strict-args`: a build-arg that nothing declares.
-    #[error("one or more build-args {0:?} were not consumed")]
+    #[error("one or more build-args [{}] were not consumed", .0.join(" "))]
     UnusedBuildArgs(Vec<String>),
 }
 

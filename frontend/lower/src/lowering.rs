@@ -360,6 +360,9 @@ impl<'a> Lowering<'a> {
         }
         .word(word)
         .map_err(|error| PlanError::at(step.span, PlanErrorKind::Expand(error)))?;
+        for name in &expanded.unset {
+            self.lint.undefined_var(name, state, step);
+        }
         match expanded.text.is_empty() {
             true => Err(PlanError::at(
                 step.span,

@@ -112,7 +112,8 @@ fn expand(lowering: &mut Lowering<'_>, index: usize, word: &str) -> Result<Strin
     for name in &expanded.unset {
         rule::undefined_arg_in_from(
             &mut lowering.lint,
-            &lowering.declared.stages[index],
+            &lowering.declared,
+            index,
             name,
             &lowering.globals,
         );

@@ -1,20 +1,35 @@
 //! A variable of a `FROM` that no global `ARG` declares.
 
-use dockerfile_parser::{Case, suggest};
+use dockerfile_parser::{Case, InstructionKind, suggest};
 
 use super::Lint;
 use crate::scope::Env;
-use crate::stage::Declared;
+use crate::stage::Declarations;
 
 pub(crate) fn undefined_arg_in_from(
     lint: &mut Lint,
-    stage: &Declared<'_>,
+    declared: &Declarations<'_>,
+    index: usize,
     name: &str,
     known: &Env,
 ) {
+    // One that is declared without a value is a build-arg that is missing, not a slip.
+    if global_names(declared).any(|it| it == name) {
+        return;
+    }
     let mut message = format!("FROM argument '{name}' is not declared");
-    if let Some(meant) = suggest(name, known.keys(), Case::Sensitive) {
+    let names = known.keys().chain(global_names(declared));
+    if let Some(meant) = suggest(name, names, Case::Sensitive) {
         message.push_str(&format!(" (did you mean {meant}?)"));
     }
-    lint.warn("UndefinedArgInFrom", stage.from, stage.from.span, message);
+    let from = declared.stages[index].from;
+    lint.warn("UndefinedArgInFrom", from, from.span, message);
+}
+
+fn global_names<'a>(declared: &'a Declarations<'_>) -> impl Iterator<Item = &'a str> {
+    let args = declared.globals.iter().filter_map(|it| match &it.kind {
+        InstructionKind::Arg(args) => Some(args),
+        _ => None,
+    });
+    args.flatten().map(|(name, _)| name.as_str())
 }

@@ -1,0 +1,3 @@
+ARG SUFFIX
+FROM debian:12$SUFFIX
+COPY --from=ri${CHO}ch / /x
