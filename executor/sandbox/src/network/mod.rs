@@ -4,58 +4,228 @@
 //! dropped. The way out is a bridge of its own with address translation; where that cannot be,
 //! `slirp4netns`, a network stack in user space; where that cannot be either, nothing, and the
 //! lease says why.
+//!
+//! The bridge, the translation and the switched-on forwarding belong to all rbuild processes of the
+//! machine together: the first makes them, the last takes them away. What a killed last one leaves
+//! is taken over by the next.
 
+mod bridge;
+mod resolv;
+mod slirp;
+mod talk;
+mod translation;
+
+use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bridge::Bridge;
+use slirp::Slirp;
+
+pub use resolv::host_resolv_conf;
+
+use crate::sys;
 
 /// Gives out namespaces. One for a process is enough; several processes share the bridge.
 #[derive(Debug)]
 pub struct Networks {
-    state: std::path::PathBuf,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: PathBuf,
+    pool: Mutex<Pool>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    way: Option<Way>,
+    free: Vec<Namespace>,
+}
+
+/// How namespaces of this process reach the outside, found out once.
+#[derive(Debug)]
+enum Way {
+    Bridge(Bridge),
+    UserSpace { reason: String },
+    Nothing { reason: String },
+}
+
+/// A namespace and what has to live as long as it.
+#[derive(Debug)]
+struct Namespace {
+    fd: OwnedFd,
+    reach: Reach,
+    resolv_conf: Vec<u8>,
+    #[expect(
+        dead_code,
+        reason = "holds the address, or the process that is the way out"
+    )]
+    held: Held,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, never read")]
+enum Held {
+    Address(File),
+    Process(Slirp),
+    Nothing,
+}
+
+/// Where all processes of a machine keep their locks and address leases.
+const STATE: &str = "/run/rbuild/network";
+
+impl Default for Networks {
+    /// Shares the bridge with all rbuild processes of the machine. Touches nothing before the first
+    /// [`lease`](Networks::lease).
+    fn default() -> Networks {
+        Networks::new(Path::new(STATE))
+    }
 }
 
 impl Networks {
-    /// Keeps its locks and address leases in `state`, a directory that is made when needed.
+    /// Keeps its locks and address leases in `state`, a directory that is made when needed. There is
+    /// one bridge on a machine, so all its users must have this directory in common.
     ///
     /// Touches nothing before the first [`lease`](Networks::lease).
     pub fn new(state: &Path) -> Networks {
         Networks {
-            state: state.to_owned(),
+            shared: Arc::new(Shared {
+                state: state.to_owned(),
+                pool: Mutex::default(),
+            }),
         }
     }
 
     /// A namespace that no other user has. Where the outside cannot be reached from one, the lease says so.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
-        Err(LeaseError {
-            what: self.state.display().to_string(),
-            source: io::ErrorKind::Unsupported.into(),
+        let mut pool = self.shared.pool();
+        let namespace = match pool.free.pop() {
+            Some(free) => free,
+            None => pool.make(&self.shared.state)?,
+        };
+        drop(pool);
+        Ok(Lease {
+            namespace: Some(namespace),
+            shared: Arc::clone(&self.shared),
         })
+    }
+}
+
+impl Shared {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // The interfaces go with their namespaces, and should go before the bridge does.
+        self.free.clear();
+    }
+}
+
+impl Pool {
+    fn make(&mut self, state: &Path) -> Result<Namespace, LeaseError> {
+        let fd = new_namespace().map_err(|source| LeaseError {
+            what: "a new namespace",
+            source,
+        })?;
+        let way = self.way.get_or_insert_with(|| Way::find(state));
+        let reason = match way {
+            Way::Bridge(bridge) => match bridge.connect(fd.as_fd()) {
+                Ok(address) => {
+                    return Ok(Namespace {
+                        fd,
+                        reach: Reach::Translated,
+                        resolv_conf: resolv::inside(),
+                        held: Held::Address(address),
+                    });
+                }
+                Err(reason) => reason,
+            },
+            Way::UserSpace { reason } => match Slirp::start(fd.as_fd()) {
+                Ok(process) => {
+                    return Ok(Namespace {
+                        fd,
+                        reach: Reach::UserSpace {
+                            reason: reason.clone(),
+                        },
+                        resolv_conf: slirp::RESOLV_CONF.to_vec(),
+                        held: Held::Process(process),
+                    });
+                }
+                Err(error) => format!("{reason}; {error}"),
+            },
+            Way::Nothing { reason } => reason.clone(),
+        };
+        tracing::warn!(%reason, "no network");
+        let reach = Reach::Nothing { reason };
+        Ok(Namespace {
+            fd,
+            reach,
+            resolv_conf: resolv::inside(),
+            held: Held::Nothing,
+        })
+    }
+}
+
+impl Way {
+    fn find(state: &Path) -> Way {
+        match Bridge::open(state) {
+            Ok(bridge) => Way::Bridge(bridge),
+            Err(reason) if slirp::is_installed() => Way::UserSpace { reason },
+            Err(reason) => Way::Nothing {
+                reason: format!("{reason}; `slirp4netns` is not installed"),
+            },
+        }
     }
 }
 
 /// A namespace for one user at a time.
 #[derive(Debug)]
 pub struct Lease {
-    namespace: OwnedFd,
-    reach: Reach,
-    resolv_conf: Vec<u8>,
+    namespace: Option<Namespace>,
+    shared: Arc<Shared>,
 }
 
 impl Lease {
     /// The namespace, for [`Network::Namespace`](crate::Network::Namespace).
     pub fn namespace(&self) -> io::Result<OwnedFd> {
-        self.namespace.as_fd().try_clone_to_owned()
+        self.inner().fd.try_clone()
     }
 
     /// How far it reaches.
     pub fn reach(&self) -> &Reach {
-        &self.reach
+        &self.inner().reach
     }
 
     /// The `/etc/resolv.conf` that is right inside.
     pub fn resolv_conf(&self) -> &[u8] {
-        &self.resolv_conf
+        &self.inner().resolv_conf
+    }
+
+    /// Gives the namespace up for good: after a user who could have changed it.
+    pub fn spoil(mut self) {
+        self.namespace = None;
+    }
+
+    fn inner(&self) -> &Namespace {
+        self.namespace
+            .as_ref()
+            .expect("only `spoil` and `drop` take it, and they end the lease")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(namespace) = self.namespace.take() {
+            self.shared.pool().free.push(namespace);
+        }
     }
 }
 
@@ -76,10 +246,43 @@ pub enum Reach {
     },
 }
 
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reach::Translated => f.write_str("the outside, with translated addresses"),
+            Reach::UserSpace { reason } => write!(f, "the outside, through slirp4netns: {reason}"),
+            Reach::Nothing { reason } => write!(f, "nothing: {reason}"),
+        }
+    }
+}
+
 /// Not even a namespace without a way out could be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a network namespace: {what}")]
 pub struct LeaseError {
-    what: String,
+    what: &'static str,
     source: io::Error,
+}
+
+/// A namespace with a loopback interface.
+fn new_namespace() -> io::Result<OwnedFd> {
+    let make = || {
+        sys::unshare(libc::CLONE_NEWNET)?;
+        let namespace = File::open("/proc/thread-self/ns/net")?;
+        talk::talk(async |netlink| netlink.up("lo").await).map_err(io::Error::other)?;
+        Ok(OwnedFd::from(namespace))
+    };
+    elsewhere(make)
+}
+
+/// Does something in a thread of its own, whose namespace may change.
+fn elsewhere<T: Send>(what: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn_scoped(scope, what)?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
 }

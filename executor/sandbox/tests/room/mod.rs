@@ -1,6 +1,7 @@
 //! A root file system of busybox alone, and processes in it.
 
 #![expect(clippy::unwrap_used, reason = "test support")]
+#![expect(dead_code, reason = "every test file uses only a part")]
 
 use std::fs;
 use std::io::Read;

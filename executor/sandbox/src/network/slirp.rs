@@ -1,0 +1,68 @@
+//! `slirp4netns`: a network stack in user space, for hosts where nothing can be set up.
+
+use std::env;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use super::talk::Answer;
+
+const PROGRAM: &str = "slirp4netns";
+
+/// Its own name server.
+pub(super) const RESOLV_CONF: &[u8] = b"nameserver 10.0.2.3\n";
+
+/// A running one, for one namespace. It ends with its owner, because its standard input does.
+#[derive(Debug)]
+pub(super) struct Slirp {
+    process: Child,
+    exit: Option<ChildStdin>,
+}
+
+pub(super) fn is_installed() -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|it| it.join(PROGRAM).is_file())
+}
+
+impl Slirp {
+    /// Starts one and waits until the namespace has its way out.
+    pub(super) fn start(namespace: BorrowedFd<'_>) -> Answer<Slirp> {
+        let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+        let command = Command::new(PROGRAM)
+            .args([
+                "--configure",
+                "--mtu=65520",
+                "--disable-host-loopback",
+                "--ready-fd=1",
+                "--exit-fd=0",
+            ])
+            .args(["--netns-type=path", &path, "eth0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut process = command.map_err(|it| format!("cannot run `{PROGRAM}`: {it}"))?;
+        let (exit, ready) = (process.stdin.take(), process.stdout.take());
+        let slirp = Slirp { process, exit };
+        let mut byte = [0];
+        match ready.map_or(Ok(0), |mut it| it.read(&mut byte)) {
+            Ok(1) => Ok(slirp),
+            Ok(_) => Err(format!("`{PROGRAM}` ended at once")),
+            Err(error) => Err(format!("`{PROGRAM}` does not get ready: {error}")),
+        }
+    }
+
+    fn stop(&mut self) -> io::Result<()> {
+        self.exit = None;
+        self.process.kill()?;
+        self.process.wait().map(drop)
+    }
+}
+
+impl Drop for Slirp {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::debug!(%error, "{PROGRAM} does not stop");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Reaching the outside from a namespace of its own. Needs root, and a host with a default route.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod room;
+
+use std::net::{TcpListener, UdpSocket};
+
+use room::{Ran, Room, finish};
+use sandbox::network::{Lease, Networks, Reach};
+use sandbox::{Network, spawn};
+
+fn run(room: &Room, lease: &Lease, script: &str) -> Ran {
+    let mut spec = room.spec(script);
+    spec.network = Network::Namespace(lease.namespace().unwrap());
+    spec.resolv_conf = Some(lease.resolv_conf().to_vec());
+    finish(spawn(spec).unwrap())
+}
+
+/// The address by which the host reaches the outside; asking sends nothing.
+fn host_address() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").unwrap();
+    socket.local_addr().unwrap().ip().to_string()
+}
+
+#[test]
+fn root_only_a_lease_reaches_out_and_its_neighbours_cannot_reach_it() {
+    let networks = Networks::default();
+    let (first, second) = (networks.lease().unwrap(), networks.lease().unwrap());
+    assert_eq!(first.reach(), &Reach::Translated);
+    let room = Room::new();
+
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let (host, port) = (host_address(), listener.local_addr().unwrap().port());
+    let host_side = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let ran = run(
+        &room,
+        &first,
+        &format!("nc {host} {port} < /dev/null && ip -4 addr show eth0 | grep -o '10[.0-9]*/16'"),
+    );
+    let address = ran
+        .stdout
+        .trim()
+        .strip_suffix("/16")
+        .expect("it connects to the host");
+    host_side.join().unwrap();
+
+    let ping = format!("ping -c 1 -W 1 {address} > /dev/null && echo there || echo nobody");
+    assert_eq!(run(&room, &first, &ping).stdout, "there\n");
+    assert_eq!(run(&room, &second, &ping).stdout, "nobody\n");
+}
+
+#[test]
+fn root_only_a_lease_that_is_given_back_is_used_again() {
+    let networks = Networks::default();
+    let room = Room::new();
+    let address = |lease: &Lease| run(&room, lease, "ip -4 addr show eth0 | grep inet").stdout;
+    let first = networks.lease().unwrap();
+    let was = address(&first);
+    drop(first);
+    let again = networks.lease().unwrap();
+    assert_eq!(address(&again), was);
+    again.spoil();
+    assert_ne!(address(&networks.lease().unwrap()), "");
+}
+
+#[test]
+fn root_only_without_a_lease_there_is_only_loopback() {
+    let ran = Room::new()
+        .run("ls /sys/class/net; ip route; ping -c 1 -w 1 127.0.0.1 >/dev/null && echo loopback");
+    assert_eq!(ran.stdout, "lo\nloopback\n", "{}", ran.stderr);
+}
+
+#[test]
+fn root_only_the_hosts_network_is_there_when_asked_for() {
+    let room = Room::new();
+    let mut spec = room.spec("readlink /proc/self/ns/net");
+    spec.network = Network::Host;
+    let host = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(
+        finish(spawn(spec).unwrap()).stdout.trim(),
+        host.to_str().unwrap()
+    );
+}
