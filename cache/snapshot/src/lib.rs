@@ -25,6 +25,7 @@ mod local;
 mod mount;
 pub mod overlay;
 pub mod pattern;
+mod recover;
 mod root;
 mod snapshots;
 pub mod source;

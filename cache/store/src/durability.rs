@@ -11,7 +11,8 @@ use std::fs::File;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rusqlite::Transaction;
+use oci::Digest;
+use rusqlite::{OptionalExtension, Transaction};
 
 use crate::error::Fault;
 use crate::{SnapshotId, SnapshotRow, Store, StoreError, owner};
@@ -92,11 +93,34 @@ impl Store {
         })
     }
 
+    /// Reads the blobs of earlier boots that may not have reached the disk, as their first use would.
+    /// Returns those that were damaged, which are gone now.
+    pub fn verify_blobs(&self) -> Result<Vec<Digest>, StoreError> {
+        let waiting = self.read("look for unverified blobs", |connection| {
+            let select = "SELECT digest FROM blobs WHERE synced = 0 AND boot <> ?";
+            let mut statement = connection.prepare_cached(select)?;
+            let digests = statement.query_map([&self.inner.boot], |row| row.get(0))?;
+            Ok(digests
+                .map(|bytes| bytes.map(Digest::from_bytes))
+                .collect::<rusqlite::Result<Vec<_>>>()?)
+        })?;
+        let mut damaged = Vec::new();
+        for digest in waiting {
+            if !self.has_blob(&digest)? {
+                damaged.push(digest);
+            }
+        }
+        Ok(damaged)
+    }
+
     /// The snapshot's files are what its tree manifest says. Its parent has to be trusted.
     pub fn mark_verified(&self, id: SnapshotId) -> Result<(), StoreError> {
         self.write("mark a snapshot as verified", |transaction| {
             let select = "SELECT parent FROM snapshots WHERE id = ?";
-            let parent: Option<i64> = transaction.query_row(select, [id.0], |row| row.get(0))?;
+            let parent = transaction.query_row(select, [id.0], |row| row.get(0));
+            let parent: Option<i64> = parent
+                .optional()?
+                .ok_or(Fault::Store(StoreError::MissingSnapshot(id)))?;
             if let Some(parent) = parent {
                 self.require_snapshot(transaction, SnapshotId(parent))?;
             }

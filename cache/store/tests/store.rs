@@ -317,6 +317,8 @@ fn after_a_power_cut_a_torn_blob_is_gone_and_a_whole_one_is_there() {
     );
     fs::write(store.blob_path(&torn).unwrap(), "").unwrap();
     power_cut(root.path());
+    assert_eq!(store.verify_blobs().unwrap(), [torn]);
+    assert_eq!(store.verify_blobs().unwrap(), []);
     assert!(store.has_blob(&whole).unwrap());
     assert!(!store.has_blob(&torn).unwrap());
     assert_eq!(store.put_blob(b"torn").unwrap(), torn);

@@ -17,6 +17,7 @@ mod compress;
 mod import;
 mod load;
 mod manifest;
+mod recover;
 mod save;
 
 pub use change::{Change, ChangeError};
@@ -25,4 +26,5 @@ pub use compress::{Packer, Packing, decoder};
 pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, load, load_directory};
 pub use oci::media_type::Compression;
+pub use recover::{RecoverError, Recovered, recover};
 pub use save::{Output, SaveError, SaveOptions, save};

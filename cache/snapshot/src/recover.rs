@@ -1,0 +1,75 @@
+//! After the machine went down: which layers are still what they were.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use oci::KeyHasher;
+use rustix::io::Errno;
+use store::{SnapshotId, SnapshotRow};
+
+use crate::snapshots::{SnapshotError, Snapshots, open_directory};
+use crate::tree::Tree;
+use crate::walk::{NothingKnown, Origin, Walk};
+
+impl Snapshots {
+    /// Compares every layer that may not have reached the disk before the machine went down with
+    /// its manifest, and drops those that differ, with all that stands on them.
+    ///
+    /// To be called once after the store was opened. Costs one look-up where there is nothing to
+    /// compare. Of several processes one does it and the others wait. Returns what was dropped.
+    pub fn recover(&self) -> Result<Vec<SnapshotId>, SnapshotError> {
+        if self.store.unverified()?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _only_me = self.store.lock_key(&KeyHasher::new("recover").finish())?;
+        let mut dropped = Vec::new();
+        for row in self.store.unverified()? {
+            if dropped.contains(&row.id) {
+                continue;
+            }
+            if self.is_whole(&row)? {
+                self.store.mark_verified(row.id)?;
+            } else {
+                tracing::warn!(snapshot = %row.id, "a layer was damaged when the machine went down; dropped it");
+                dropped.extend(self.store.drop_snapshot(row.id)?);
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Whether files and manifest are both what the row says.
+    fn is_whole(&self, row: &SnapshotRow) -> Result<bool, SnapshotError> {
+        let root = |tree: Result<Tree, SnapshotError>| match tree {
+            Ok(tree) => Ok(tree.root() == row.tree_root),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) => Err(error),
+        };
+        Ok(root(self.tree(row.id))? && root(self.walk_again(row.id))?)
+    }
+
+    fn walk_again(&self, id: SnapshotId) -> Result<Tree, SnapshotError> {
+        let root = open_directory(&self.store.snapshot_fs(id))?;
+        let walk = Walk {
+            root: root.as_fd(),
+            ignore: None,
+            known: &NothingKnown,
+            origin: Origin::Layer,
+        };
+        Ok(Tree::new(walk.run(Path::new(""))?))
+    }
+}
+
+/// Whether the disk has lost something, rather than that this process could not look.
+fn is_damage(error: &SnapshotError) -> bool {
+    let source = match error {
+        SnapshotError::Tree { .. } => return true,
+        SnapshotError::Walk(error) => &error.source,
+        SnapshotError::File { source, .. } => source,
+        _ => return false,
+    };
+    let errno = Errno::from_io_error(source);
+    matches!(
+        errno,
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::IO | Errno::UCLEAN)
+    )
+}
