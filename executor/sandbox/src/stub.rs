@@ -197,6 +197,7 @@ impl<'a> Tree<'a> {
         };
         let after = rustix::fs::fstat(&parent)?;
         self.stubs.push(Stub {
+            made: rustix::io::fcntl_dupfd_cloexec(&made, 3)?,
             parent,
             name: name.to_owned(),
             kind,
@@ -239,6 +240,8 @@ pub(crate) struct Stubs(Vec<Stub>);
 /// One file or directory that was made, and when its parent was changed before and by that.
 #[derive(Debug)]
 struct Stub {
+    /// What was made. By its name only what is mounted on it would be found, as long as that is.
+    made: OwnedFd,
     parent: OwnedFd,
     name: OsString,
     kind: Kind,
@@ -265,11 +268,10 @@ impl Drop for Stubs {
 
 impl Stub {
     fn remove(&self) -> Result<(), Errno> {
-        let stat = rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let flags = match (self.kind, FileType::from_raw_mode(stat.st_mode)) {
-            (Kind::Directory, FileType::Directory) => AtFlags::REMOVEDIR,
-            (Kind::File, FileType::RegularFile) if stat.st_size == 0 => AtFlags::empty(),
-            _ => return Ok(()),
+        let flags = match self.kind {
+            Kind::Directory => AtFlags::REMOVEDIR,
+            Kind::File if rustix::fs::fstat(&self.made)?.st_size == 0 => AtFlags::empty(),
+            Kind::File => return Ok(()),
         };
         let now = times(&rustix::fs::fstat(&self.parent)?);
         rustix::fs::unlinkat(&self.parent, &self.name, flags)?;
