@@ -45,6 +45,19 @@ impl Store {
         Ok(lock.expect("a waiting lock is held when it returns"))
     }
 
+    /// Holds the cache mount if it may be used so right now.
+    pub fn try_lock_cache_mount(
+        &self,
+        id: &str,
+        sharing: Sharing,
+    ) -> Result<Option<KeyLock>, StoreError> {
+        let operation = match sharing {
+            Sharing::Shared => FlockOperation::NonBlockingLockShared,
+            Sharing::Locked => FlockOperation::NonBlockingLockExclusive,
+        };
+        self.lock(&mount_key(id).to_string(), operation)
+    }
+
     /// Where what is known of the files of one directory of the host is remembered. The file is
     /// written anew in a work directory and renamed; what it says is only ever a hint.
     pub fn stat_path(&self, directory: &Key) -> PathBuf {
