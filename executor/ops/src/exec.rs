@@ -1,24 +1,100 @@
 //! Runs the process of an exec op in a sandbox on its mounts.
 
-use llb::op::Exec;
+mod mounts;
+mod output;
 
-use crate::{Context, Ops, Ref};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
 
-/// The network namespaces of the steps.
-#[derive(Default)]
-pub(crate) struct Networks;
+use llb::op::{Exec, Network, Security};
+use sandbox::network::{Lease, LeaseError};
+use sandbox::{Privileges, SpawnError, Spec, Stdio, WaitError};
+use snapshot::{Root, SnapshotError};
+use store::StoreError;
+
+use crate::accounts::{Account, AccountError, Accounts};
+use crate::{Context, FileError, Ops, Ref};
+
+use mounts::Mounts;
+
+/// What a process finds its commands in where nothing says otherwise.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_SHM: u64 = 64 << 20;
 
 /// Why an exec op gave no outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// The process ended with a code that means failure.
-    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    #[error("process {command:?} did not complete successfully: exit code: {code}{}", if *out_of_memory { ": cannot allocate memory" } else { "" })]
     Exit {
         /// What ran, with its arguments.
         command: String,
         /// Its exit code, 128 and the signal's number where a signal ended it.
         code: i32,
+        /// Whether something of it was killed for want of memory.
+        out_of_memory: bool,
     },
+    /// The process did not come to run.
+    #[error("process {command:?} did not start")]
+    Spawn {
+        /// What was to run.
+        command: String,
+        /// Why it did not.
+        #[source]
+        source: SpawnError,
+    },
+    /// How it ended is not known.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// What it wrote could not be read.
+    #[error("cannot read the output of the process")]
+    Output(#[source] io::Error),
+    /// It is to be somebody that the root file system does not know.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// It has no network to be in.
+    #[error(transparent)]
+    Network(#[from] LeaseError),
+    /// A file of the host that it needs a copy of.
+    #[error("cannot read `{path}`")]
+    HostFile {
+        /// Which.
+        path: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What is to be mounted is not there, or cannot be.
+    #[error("cannot mount {what:?} of an input at `{target}`")]
+    Mount {
+        /// The path in the input.
+        what: String,
+        /// Where it is to be.
+        target: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The session lacks a secret.
+    #[error("secret {0}: not found")]
+    NoSecret(String),
+    /// The session lacks an agent.
+    #[error("ssh agent {0}: not found; name its socket with `--ssh`")]
+    NoAgent(String),
+    /// Comes later.
+    #[error("{0} is not supported yet")]
+    NotYet(&'static str),
+    /// A directory of the session could not be copied for the process to write into.
+    #[error("cannot copy the local directory")]
+    Copy(#[source] Box<FileError>),
+    /// A layer could not be mounted or committed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 pub(crate) fn run(
@@ -27,9 +103,132 @@ pub(crate) fn run(
     inputs: &[Ref],
     context: &Context<'_>,
 ) -> Result<Vec<Ref>, ExecError> {
-    let _ = (ops, inputs, context);
-    Err(ExecError::Exit {
-        command: exec.args.join(" "),
-        code: 127,
-    })
+    let mut mounts = Mounts::prepare(ops, exec, inputs, context)?;
+    let root = mounts.take_root()?;
+    let in_root = |source| ExecError::Mount {
+        what: "/".to_owned(),
+        target: "/".to_owned(),
+        source,
+    };
+    let account =
+        Accounts::read(&Root::from_fd(root.try_clone().map_err(in_root)?))?.find(&exec.user)?;
+    let reach = Reach::of(ops, exec.network)?;
+    let command = exec.args.join(" ");
+    let spec = Spec {
+        read_only_rootfs: exec.mounts.first().is_some_and(|root| root.read_only),
+        env: environment(exec, &account, mounts.take_env())
+            .into_iter()
+            .map(Into::into)
+            .collect(),
+        cwd: exec.cwd.clone().into(),
+        user: sandbox::User {
+            uid: account.uid,
+            gid: account.gid,
+            groups: account.groups,
+        },
+        hostname: exec.hostname.clone(),
+        hosts: Some(hosts(&exec.hostname, &exec.extra_hosts)),
+        resolv_conf: reach.resolv_conf()?,
+        mounts: mounts.take_others(),
+        network: reach.network()?,
+        privileges: match exec.security {
+            Security::Sandbox => Privileges::Default,
+            Security::Insecure => Privileges::Insecure,
+        },
+        stdio: Stdio::pipes(),
+        shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
+        ..Spec::new(root, exec.args.iter().map(String::as_str))
+    };
+    let mut running = sandbox::spawn(spec).map_err(|source| ExecError::Spawn {
+        command: command.clone(),
+        source,
+    })?;
+    let handle = running.handle();
+    // A process that is over already cannot be killed, which is fine.
+    let _stop = context.cancel.on_cancel(move || drop(handle.kill()));
+    let pipes = [running.take_stdout(), running.take_stderr()];
+    output::pass_on(pipes, context.log).map_err(ExecError::Output)?;
+    let exit = running.wait()?;
+    if exit.code() != 0 {
+        let code = i32::from(exit.code());
+        return Err(ExecError::Exit {
+            command,
+            code,
+            out_of_memory: exit.oom_killed,
+        });
+    }
+    mounts.commit()
+}
+
+/// The environment of the process: what the op says, secrets, and what every process expects.
+fn environment(exec: &Exec, account: &Account, secrets: Vec<String>) -> Vec<String> {
+    let mut env: Vec<String> = exec
+        .env
+        .iter()
+        .chain(&exec.unkeyed_env)
+        .cloned()
+        .chain(secrets)
+        .collect();
+    let is_set =
+        |env: &[String], name: &str| env.iter().any(|it| it.split('=').next() == Some(name));
+    if !is_set(&env, "PATH") {
+        env.insert(0, DEFAULT_PATH.to_owned());
+    }
+    if !is_set(&env, "HOME") {
+        env.push(format!("HOME={}", account.home));
+    }
+    env
+}
+
+fn hosts(hostname: &str, extra: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut text =
+        format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in extra {
+        let _ = writeln!(text, "{address}\t{name}");
+    }
+    text.into_bytes()
+}
+
+/// Whom the process can reach.
+enum Reach {
+    Nobody,
+    Host,
+    Outside(Lease),
+}
+
+impl Reach {
+    fn of(ops: &Ops, network: Network) -> Result<Self, LeaseError> {
+        Ok(match network {
+            Network::None => Self::Nobody,
+            Network::Host => Self::Host,
+            Network::Default => Self::Outside(ops.networks.lease()?),
+        })
+    }
+
+    fn network(&self) -> Result<sandbox::Network, ExecError> {
+        let namespace = |source| ExecError::HostFile {
+            path: "/proc/self/ns/net",
+            source,
+        };
+        Ok(match self {
+            Self::Nobody => sandbox::Network::None,
+            Self::Host => sandbox::Network::Host,
+            Self::Outside(lease) => {
+                sandbox::Network::Namespace(lease.namespace().map_err(namespace)?)
+            }
+        })
+    }
+
+    fn resolv_conf(&self) -> Result<Option<Vec<u8>>, ExecError> {
+        const PATH: &str = "/etc/resolv.conf";
+        match self {
+            Self::Nobody => Ok(Some(Vec::new())),
+            Self::Outside(lease) => Ok(Some(lease.resolv_conf().to_owned())),
+            Self::Host => match fs::read(PATH) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(ExecError::HostFile { path: PATH, source }),
+            },
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows of keys or order: what is asked for is done.
 
+mod accounts;
 mod cancel;
 mod checksum;
 mod context;
@@ -17,10 +18,12 @@ mod source;
 use std::sync::Arc;
 
 use llb::Op;
+use sandbox::network::Networks;
 use snapshot::{Local, Snapshots};
 use solve::Selector;
 use store::{SnapshotId, Store};
 
+pub use accounts::AccountError;
 pub use cancel::{Cancel, OnCancel};
 pub use checksum::ChecksumError;
 pub use context::{Context, Session};
@@ -43,16 +46,17 @@ pub struct Ops {
     pub(crate) store: Store,
     pub(crate) snapshots: Snapshots,
     /// Shared by all steps; its pool is set up by the first that needs it.
-    pub(crate) networks: exec::Networks,
+    pub(crate) networks: Networks,
 }
 
 impl Ops {
     /// Hands that work in `store`. Does nothing yet: namespaces are set up when the first step needs them.
     pub fn new(store: Store, snapshots: Snapshots) -> Self {
+        let networks = Networks::new(&store.root().join("network"));
         Self {
             store,
             snapshots,
-            networks: exec::Networks::default(),
+            networks,
         }
     }
 

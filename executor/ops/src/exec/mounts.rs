@@ -1,0 +1,308 @@
+//! What a process is to find where: inputs, caches, memory, secrets, sockets.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use llb::op::{Copy, Exec, File, FileAction, FileChange, Mount, MountKind, Sharing, Tree};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use sandbox::MountSource;
+use snapshot::{Active, Local, Root, SnapshotId};
+use store::{KeyLock, TmpDir};
+
+use super::ExecError;
+use crate::{Context, Ops, Ref, file};
+
+/// Where in a copy of a local directory the part is that was asked for.
+const PART: &str = "/part";
+/// How long at most a cache that another step holds is left alone before it is looked at again.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// All mounts of one process, and what must stay as long as it runs.
+pub(super) struct Mounts<'a> {
+    ops: &'a Ops,
+    context: &'a Context<'a>,
+    root: Option<OwnedFd>,
+    others: Vec<sandbox::Mount>,
+    env: Vec<String>,
+    /// Layers whose writes are outputs, in their order.
+    outputs: Vec<Active>,
+    held: Vec<Held>,
+}
+
+/// Kept for its end only.
+#[expect(dead_code, reason = "what is held is never looked at")]
+enum Held {
+    /// A layer whose writes nobody wants.
+    Layer(Active),
+    Lock(KeyLock),
+    Directory(TmpDir),
+}
+
+impl<'a> Mounts<'a> {
+    pub(super) fn prepare(
+        ops: &'a Ops,
+        exec: &Exec,
+        inputs: &[Ref],
+        context: &'a Context<'a>,
+    ) -> Result<Self, ExecError> {
+        let mut mounts = Self {
+            ops,
+            context,
+            root: None,
+            others: Vec::new(),
+            env: Vec::new(),
+            outputs: Vec::new(),
+            held: Vec::new(),
+        };
+        for mount in &exec.mounts {
+            mounts.add(mount, inputs)?;
+        }
+        Ok(mounts)
+    }
+
+    pub(super) fn take_root(&mut self) -> Result<OwnedFd, ExecError> {
+        self.root
+            .take()
+            .ok_or(ExecError::NotYet("a process without a root file system"))
+    }
+
+    pub(super) fn take_others(&mut self) -> Vec<sandbox::Mount> {
+        std::mem::take(&mut self.others)
+    }
+
+    /// Variables that mounts bring along.
+    pub(super) fn take_env(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.env)
+    }
+
+    /// Makes snapshots of the outputs. The process must be over.
+    pub(super) fn commit(self) -> Result<Vec<Ref>, ExecError> {
+        let commit = |layer: Active| Ok(Ref::Snapshot(Some(layer.commit()?)));
+        self.outputs.into_iter().map(commit).collect()
+    }
+
+    fn add(&mut self, mount: &Mount, inputs: &[Ref]) -> Result<(), ExecError> {
+        let source = match &mount.kind {
+            MountKind::Bind { input, selector } => {
+                let input = input.map_or(&Ref::Snapshot(None), |it| &inputs[it]);
+                let failed = |source| failed(mount, selector, source);
+                let (tree, part) = self.bind(mount, input, selector)?;
+                MountSource::Detached(select(tree, part).map_err(failed)?)
+            }
+            MountKind::Cache {
+                id,
+                sharing,
+                input,
+                owner,
+                ..
+            } => {
+                if input.is_some() {
+                    return Err(ExecError::NotYet("`from=` of a cache mount"));
+                }
+                MountSource::Host(self.cache(id, *sharing, *owner)?)
+            }
+            MountKind::Tmpfs { size } => MountSource::Tmpfs {
+                size: *size,
+                mode: 0o1777,
+            },
+            MountKind::Secret {
+                id,
+                required,
+                owner,
+                env,
+            } => {
+                let Some(data) = self.secret(id, *required)? else {
+                    return Ok(());
+                };
+                if let Some(name) = env {
+                    self.env
+                        .push(format!("{name}={}", String::from_utf8_lossy(&data)));
+                }
+                if mount.target.is_empty() {
+                    return Ok(());
+                }
+                let (mode, uid, gid) = *owner;
+                MountSource::File {
+                    data,
+                    mode,
+                    uid,
+                    gid,
+                }
+            }
+            MountKind::Ssh { id, required, .. } => match self.context.session.ssh(id) {
+                Some(socket) => MountSource::Host(socket),
+                None if *required => return Err(ExecError::NoAgent(id.clone())),
+                None => return Ok(()),
+            },
+        };
+        match (mount.target.as_str(), source) {
+            ("/", MountSource::Detached(tree)) => self.root = Some(tree),
+            (target, source) => self.others.push(sandbox::Mount {
+                source,
+                target: target.into(),
+                read_only: mount.read_only,
+            }),
+        }
+        Ok(())
+    }
+
+    /// A tree to mount, and which part of it.
+    fn bind<'p>(
+        &mut self,
+        mount: &Mount,
+        input: &Ref,
+        selector: &'p str,
+    ) -> Result<(OwnedFd, &'p str), ExecError> {
+        let (top, part) = match input {
+            Ref::Snapshot(top) => (*top, selector),
+            Ref::Local(local) if mount.read_only && local.ignore().is_empty() => {
+                return Ok((
+                    in_place(local).map_err(|it| failed(mount, selector, it))?,
+                    selector,
+                ));
+            }
+            Ref::Local(_) => (self.copied(input, selector)?, PART),
+        };
+        if mount.read_only {
+            return Ok((self.ops.snapshots.view(top)?, part));
+        }
+        let layer = self.ops.snapshots.prepare(top)?;
+        let tree = layer.mount()?;
+        match mount.output {
+            true => self.outputs.push(layer),
+            false => self.held.push(Held::Layer(layer)),
+        }
+        Ok((tree, part))
+    }
+
+    /// A part of a local directory as a snapshot: without what is ignored, and to be written into.
+    fn copied(&self, local: &Ref, selector: &str) -> Result<Option<SnapshotId>, ExecError> {
+        let change = FileChange::Copy(Copy {
+            from: Tree::Input(0),
+            source: selector.to_owned(),
+            destination: PART.to_owned(),
+            owner: None,
+            mode: None,
+            wildcard: false,
+            unpack: false,
+            exclude: Vec::new(),
+            parents: false,
+        });
+        let copy = File {
+            actions: vec![FileAction {
+                base: Tree::Scratch,
+                change,
+                output: true,
+            }],
+        };
+        let outputs = file::run(self.ops, &copy, std::slice::from_ref(local), self.context);
+        match outputs
+            .map_err(|error| ExecError::Copy(Box::new(error)))?
+            .pop()
+        {
+            Some(Ref::Snapshot(top)) => Ok(top),
+            Some(Ref::Local(_)) | None => Ok(None),
+        }
+    }
+
+    fn secret(&self, id: &str, required: bool) -> Result<Option<Vec<u8>>, ExecError> {
+        match self.context.session.secret(id) {
+            None if required => Err(ExecError::NoSecret(id.to_owned())),
+            other => Ok(other),
+        }
+    }
+
+    /// The directory of a cache mount, held as it is to be shared.
+    fn cache(
+        &mut self,
+        id: &str,
+        sharing: Sharing,
+        owner: (u32, u32, u32),
+    ) -> Result<PathBuf, ExecError> {
+        let store = &self.ops.store;
+        let path = store.cache_mount(id)?;
+        let lock = match sharing {
+            Sharing::Shared => self.wait_for_cache(id, store::Sharing::Shared)?,
+            Sharing::Locked => self.wait_for_cache(id, store::Sharing::Locked)?,
+            Sharing::Private => match store.try_lock_cache_mount(id, store::Sharing::Locked)? {
+                Some(lock) => lock,
+                None => return self.own_cache(owner),
+            },
+        };
+        self.held.push(Held::Lock(lock));
+        begin_cache(&path, owner)?;
+        Ok(path)
+    }
+
+    /// A cache that nobody else sees, forgotten after the step.
+    fn own_cache(&mut self, owner: (u32, u32, u32)) -> Result<PathBuf, ExecError> {
+        let directory = self.ops.store.tmp_dir()?;
+        let path = directory.path().to_owned();
+        self.held.push(Held::Directory(directory));
+        begin_cache(&path, owner)?;
+        Ok(path)
+    }
+
+    /// Waits until the cache may be used so, looking up from time to time to see whether to give up.
+    fn wait_for_cache(&self, id: &str, sharing: store::Sharing) -> Result<KeyLock, ExecError> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(lock) = self.ops.store.try_lock_cache_mount(id, sharing)? {
+                return Ok(lock);
+            }
+            if self.context.cancel.is_cancelled() {
+                return Err(ExecError::Output(io::ErrorKind::Interrupted.into()));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(PATIENCE);
+        }
+    }
+}
+
+/// Gives a cache that has nothing in it yet the mode and owner that the step asks for.
+fn begin_cache(path: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<(), ExecError> {
+    let failed = |source| ExecError::Mount {
+        what: path.display().to_string(),
+        target: String::new(),
+        source,
+    };
+    if fs::read_dir(path).map_err(failed)?.next().is_none() {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn failed(mount: &Mount, selector: &str, source: io::Error) -> ExecError {
+    ExecError::Mount {
+        what: selector.to_owned(),
+        target: mount.target.clone(),
+        source,
+    }
+}
+
+/// The part of a detached tree that `selector` names, as a mount of its own.
+fn select(tree: OwnedFd, selector: &str) -> io::Result<OwnedFd> {
+    if matches!(selector, "" | "/") {
+        return Ok(tree);
+    }
+    clone(&Root::from_fd(tree).resolve(Path::new(selector))?)
+}
+
+/// A directory of the host as a mount.
+fn in_place(local: &Local) -> io::Result<OwnedFd> {
+    clone(&local.root().resolve(Path::new("/"))?)
+}
+
+fn clone(path: &impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    Ok(open_tree(path, "", flags)?)
+}
