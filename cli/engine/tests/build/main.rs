@@ -2,3 +2,4 @@
 
 mod definition;
 mod room;
+mod steps;

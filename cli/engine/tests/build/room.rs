@@ -64,7 +64,11 @@ impl Room {
     }
 
     pub(crate) fn request(&self) -> Request {
-        Request::new(self.context())
+        // Nothing here needs a network, and namespaces with one take their time.
+        Request {
+            network: llb::op::Network::None,
+            ..Request::new(self.context())
+        }
     }
 
     pub(crate) fn build(&self) -> Result<Built, BuildError> {
