@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt as _, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -13,14 +13,14 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::Timespec,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal},
 };
 use tempfile::TempDir;
 
 use crate::{busybox, filter, leftovers};
 
 /// How long one command may take before it counts as hung. No test comes near it on a machine that works.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One rbuild with its own store and its own working directory, both gone when it is dropped.
 ///
@@ -134,6 +134,8 @@ impl Rbuild {
             .env("RBUILD_ROOT", self.root())
             .env("LC_ALL", "C")
             .current_dir(self.work())
+            // A group of its own, so that what hangs can be ended with all it started.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -211,7 +213,7 @@ impl Output {
 ///
 /// # Panics
 ///
-/// Where it cannot start, or does not end in two minutes; it is killed then.
+/// Where it cannot start, or does not end in a minute; it is killed then.
 #[track_caller]
 pub fn run(command: &mut Command) -> Output {
     let child = command
@@ -226,7 +228,7 @@ pub fn finish(mut child: Child) -> io::Result<Output> {
     let stderr = child.stderr.take().map(|it| thread::spawn(|| read_all(it)));
     let in_time = ends_within(&child, PATIENCE)?;
     if !in_time {
-        child.kill()?;
+        kill_process_group(pid_of(&child), Signal::KILL)?;
     }
     let status = child.wait()?;
     let collect = |reader: Option<thread::JoinHandle<String>>| {
