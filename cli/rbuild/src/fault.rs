@@ -127,7 +127,7 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 
 /// What helps against what the environment refuses.
 fn usual_hint(error: &anyhow::Error) -> Option<String> {
-    if error.chain().any(|part| part.is::<OutputError>()) {
+    if error.downcast_ref::<OutputError>().is_some() {
         return None;
     }
     error.chain().find_map(hint_at).map(str::to_owned)

@@ -23,7 +23,11 @@ impl Interrupt {
     /// When the system refuses the handlers or the thread that waits for them.
     pub(crate) fn watch(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let interrupt = Self::default();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let mut signals = Signals::new(
+            [SIGINT, SIGTERM, SIGHUP]
+                .into_iter()
+                .filter(|it| !is_ignored(*it)),
+        )?;
         let seen = Arc::clone(&interrupt.signal);
         let wait = move || {
             let mut give_up = Some(give_up);
@@ -49,5 +53,33 @@ impl Interrupt {
             0 => None,
             signal => Some(Exit::Signal(signal)),
         }
+    }
+}
+
+/// Whether whoever started us wants the signal to mean nothing, as `nohup` does. What the system
+/// does not tell is not ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, signal)
+}
+
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_says_what_is_ignored() {
+        let status = "Name:\trbuild\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
+        assert!(ignores(status, SIGHUP));
+        assert!(!ignores(status, SIGINT));
+        assert!(!ignores("", SIGHUP));
     }
 }
