@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender};
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
-use ops::Ref;
+use ops::{OpError, Ref};
 use solve::progress::{VertexError, VertexStatus};
 use solve::{
     ChecksumId, Event, Options, Outcome, OutputOf, ResultId, Scheduler, Selector, Step, Work,
@@ -238,13 +238,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 checksum: Err(error),
             } => {
                 self.tell_start(vertex);
-                self.fail_step(
-                    vertex,
-                    Unsuccessful {
-                        error,
-                        log: Vec::new(),
-                    },
-                );
+                self.fail_step(vertex, Unsuccessful::quietly(error));
                 Some(Event::ChecksumFailed { id })
             }
             Message::Executed { vertex, executed } => Some(self.executed(vertex, executed)),
@@ -305,13 +299,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             .map(|input| self.results.output(*input))
             .collect();
         if let Err(error) = self.results.keep(&inputs, &job.engine.store) {
-            return Some(self.executed(
-                vertex,
-                Err(Unsuccessful {
-                    error: error.into(),
-                    log: Vec::new(),
-                }),
-            ));
+            return Some(self.executed(vertex, Err(Unsuccessful::quietly(error))));
         }
         let run = move || {
             worker::execute(
@@ -363,10 +351,9 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                     result: self.results.add(outputs),
                 }
             }
-            Err(Unsuccessful {
-                error: StepError::Run(ops::OpError::Cancelled),
-                ..
-            }) => {
+            Err(unsuccessful)
+                if matches!(*unsuccessful.error, StepError::Run(OpError::Cancelled)) =>
+            {
                 self.tell_end(vertex, Some(VertexError::Canceled));
                 Event::Stopped { vertex }
             }
@@ -397,14 +384,14 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             // What goes wrong once the person has given up is of no interest.
             return self.tell_end(vertex, Some(VertexError::Canceled));
         }
-        let why = VertexError::Failed(crate::error::chain(&unsuccessful.error));
+        let why = VertexError::Failed(crate::error::chain(&*unsuccessful.error));
         self.tell_end(vertex, Some(why));
         let metadata = &self.job.plan.graph.vertex(vertex).metadata;
         self.fail(BuildError::Step(Box::new(StepFailure {
             name: metadata.name.clone(),
             place: self.job.definition.place(metadata.source),
             log: unsuccessful.log,
-            error: unsuccessful.error,
+            error: *unsuccessful.error,
         })));
     }
 

@@ -35,7 +35,7 @@ pub(crate) struct Executed {
 
 /// A vertex that has none.
 pub(crate) struct Unsuccessful {
-    pub(crate) error: StepError,
+    pub(crate) error: Box<StepError>,
     /// The last lines that it wrote.
     pub(crate) log: Vec<LogLine>,
 }
@@ -51,12 +51,18 @@ pub(crate) fn checksum(ops: &Ops, of: &Ref, selector: &Selector) -> Result<Key, 
     })
 }
 
+impl Unsuccessful {
+    /// One that wrote nothing, or nothing that would explain the error.
+    pub(crate) fn quietly(error: impl Into<StepError>) -> Self {
+        Self {
+            error: Box::new(error.into()),
+            log: Vec::new(),
+        }
+    }
+}
+
 /// Runs a vertex and records what came of it, unless another process does.
 pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessful> {
-    let quietly = |error: StoreError| Unsuccessful {
-        error: error.into(),
-        log: Vec::new(),
-    };
     let vertex = job.plan.graph.vertex(task.vertex);
     let Some(last) = task
         .records
@@ -68,16 +74,17 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
             shared: false,
         });
     };
-    let _lock = claim(job, &last.key(), &task.cancel).map_err(|error| Unsuccessful {
-        error,
-        log: Vec::new(),
-    })?;
+    let _lock = claim(job, &last.key(), &task.cancel).map_err(Unsuccessful::quietly)?;
     // It may have been made between the look-up and now, above all by whoever held the lock.
     if !vertex.metadata.ignore_cache
-        && let Some(cached) = job.engine.store.result(&last.key()).map_err(quietly)?
+        && let Some(cached) = job
+            .engine
+            .store
+            .result(&last.key())
+            .map_err(Unsuccessful::quietly)?
     {
         let outputs: Vec<Ref> = cached.outputs.into_iter().map(Ref::Snapshot).collect();
-        record(job, task, &outputs, None).map_err(quietly)?;
+        record(job, task, &outputs, None).map_err(Unsuccessful::quietly)?;
         return Ok(Executed {
             outputs,
             shared: true,
@@ -85,7 +92,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
     }
     let begun = Begun::now();
     let outputs = run(job, task)?;
-    record(job, task, &outputs, Some(&begun)).map_err(quietly)?;
+    record(job, task, &outputs, Some(&begun)).map_err(Unsuccessful::quietly)?;
     Ok(Executed {
         outputs,
         shared: false,
@@ -118,7 +125,7 @@ fn run(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
     };
     let outputs = job.engine.ops.run(&vertex.op, &task.inputs, &context);
     outputs.map_err(|error| Unsuccessful {
-        error: error.into(),
+        error: Box::new(error.into()),
         log: tail.into_lines(),
     })
 }

@@ -78,7 +78,7 @@ impl Room {
     pub(crate) fn build_as(&self, request: &Request) -> Result<Built, BuildError> {
         self.told.lock().unwrap().clear();
         engine::build(&self.engine, request, &|progress| {
-            self.told.lock().unwrap().push(progress)
+            self.told.lock().unwrap().push(progress);
         })
     }
 
@@ -133,7 +133,7 @@ impl Room {
                     assert!(vertex.completed.is_none() || vertex.started.is_some());
                 }
                 Progress::Transfer(transfer) => {
-                    assert_eq!(ended.get(&transfer.vertex), Some(&false))
+                    assert_eq!(ended.get(&transfer.vertex), Some(&false));
                 }
                 Progress::Log(log) => assert_eq!(ended.get(&log.vertex), Some(&false)),
                 Progress::Warning(_) => {}

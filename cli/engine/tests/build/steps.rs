@@ -136,7 +136,7 @@ fn as_root_giving_up_ends_what_runs() {
     let result = engine::build(&room.engine, &request, &|progress| match progress {
         Progress::Log(_) => cancel.cancel(),
         Progress::Vertex(vertex) if vertex.completed.is_some() => {
-            story.lock().unwrap().push((vertex.name, vertex.error))
+            story.lock().unwrap().push((vertex.name, vertex.error));
         }
         _ => {}
     });
