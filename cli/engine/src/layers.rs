@@ -11,14 +11,14 @@ use oci::Digest;
 use snapshot::{DiffError, SnapshotId, SnapshotRow};
 use store::StoreError;
 
-use crate::Engine;
+use crate::{Cancel, Engine};
 
 /// The digests of new layers. Dropped, it stops computing what nobody took.
 pub(crate) struct Layers<'scope, 'env> {
     engine: &'env Engine,
     scope: &'scope Scope<'scope, 'env>,
     under_way: RefCell<HashMap<SnapshotId, ScopedJoinHandle<'scope, Result<Digest, DiffError>>>>,
-    abandoned: Arc<AtomicBool>,
+    nowhere: Nowhere,
 }
 
 /// Why the digests of a chain's layers are not known.
@@ -30,12 +30,19 @@ pub(crate) enum LayersError {
 }
 
 impl<'scope, 'env> Layers<'scope, 'env> {
-    pub(crate) fn new(engine: &'env Engine, scope: &'scope Scope<'scope, 'env>) -> Self {
+    pub(crate) fn new(
+        engine: &'env Engine,
+        scope: &'scope Scope<'scope, 'env>,
+        cancel: &Cancel,
+    ) -> Self {
         Self {
             engine,
             scope,
             under_way: RefCell::default(),
-            abandoned: Arc::default(),
+            nowhere: Nowhere {
+                abandoned: Arc::default(),
+                cancel: cancel.clone(),
+            },
         }
     }
 
@@ -43,9 +50,7 @@ impl<'scope, 'env> Layers<'scope, 'env> {
     pub(crate) fn begin(&self, id: SnapshotId) {
         self.under_way.borrow_mut().entry(id).or_insert_with(|| {
             let snapshots = &self.engine.snapshots;
-            let mut nowhere = Nowhere {
-                abandoned: Arc::clone(&self.abandoned),
-            };
+            let mut nowhere = self.nowhere.clone();
             self.scope
                 .spawn(move || snapshots.diff(id, &mut nowhere).map(|it| it.diff_id))
         });
@@ -90,18 +95,20 @@ impl<'scope, 'env> Layers<'scope, 'env> {
 
 impl Drop for Layers<'_, '_> {
     fn drop(&mut self) {
-        self.abandoned.store(true, Ordering::Relaxed);
+        self.nowhere.abandoned.store(true, Ordering::Relaxed);
     }
 }
 
-/// Where the tar goes: only its digest is wanted.
+/// Where the tar goes: only its digest is wanted, and that perhaps not to the end.
+#[derive(Clone)]
 struct Nowhere {
     abandoned: Arc<AtomicBool>,
+    cancel: Cancel,
 }
 
 impl Write for Nowhere {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.abandoned.load(Ordering::Relaxed) {
+        if self.abandoned.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
             return Err(io::Error::other("nobody wants the layer any more"));
         }
         Ok(data.len())

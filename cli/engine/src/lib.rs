@@ -97,7 +97,15 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     let clock = Clock::start();
     let reporter = Reporter::new(progress);
-    let built = run(engine, request, &reporter);
+    // What goes wrong once the person has given up is of no interest.
+    let given_up = |error| {
+        if request.cancel.is_cancelled() {
+            BuildError::Cancelled
+        } else {
+            error
+        }
+    };
+    let built = run(engine, request, &reporter).map_err(given_up);
     clock.remember(engine, request, &built);
     built
 }
@@ -115,7 +123,7 @@ fn run(engine: &Engine, request: &Request, reporter: &Reporter<'_>) -> Result<Bu
     };
     // Digests of new layers are computed beside the steps that follow.
     thread::scope(|scope| {
-        let layers = Layers::new(engine, scope);
+        let layers = Layers::new(engine, scope, &request.cancel);
         let solved = solving::solve(&work, scope, &layers)?;
         output::export(&work, &solved, &layers)
     })
