@@ -41,6 +41,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Looks after what the store may have lost when the machine went down; costs nothing otherwise.
+fn recover(store: &Store) -> Result<(), Fault> {
+    for image in export::recover(&snapshot::Snapshots::new(store.clone()))?.lost {
+        say(&format!(
+            "warning: image {image} was damaged when the machine went down and is removed\n"
+        ));
+    }
+    Ok(())
+}
+
 fn run(line: CommandLine) -> Result<(), Fault> {
     if let Command::Version = line.command {
         return Ok(output::print(concat!(
@@ -51,6 +61,7 @@ fn run(line: CommandLine) -> Result<(), Fault> {
     }
     let root = line.root.map_or_else(store::default_root, Ok)?;
     let store = Store::open(&root)?;
+    recover(&store)?;
     let detail = if line.debug {
         Detail::Full
     } else {
