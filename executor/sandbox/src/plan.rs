@@ -294,13 +294,14 @@ impl Strings {
         let Some(program) = spec.args.first().filter(|it| !it.is_empty()) else {
             return Err(SpawnError::Invalid("no command".to_owned()));
         };
+        let args = spec
+            .args
+            .iter()
+            .map(|it| c_string(it))
+            .collect::<Result<_, _>>()?;
         Ok(Strings {
             programs: programs(program, &spec.env)?,
-            args: spec
-                .args
-                .iter()
-                .map(|it| c_string(it))
-                .collect::<Result<_, _>>()?,
+            args,
             env: spec
                 .env
                 .iter()

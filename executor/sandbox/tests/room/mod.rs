@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::OpenTreeFlags;
@@ -16,7 +16,10 @@ use tempfile::TempDir;
 
 /// A directory to run things in.
 pub(crate) struct Room {
-    directory: TempDir,
+    path: PathBuf,
+    /// Removes the directory, in the process that made it.
+    #[expect(dead_code, reason = "held")]
+    directory: Option<TempDir>,
 }
 
 /// What a process said, and how it ended.
@@ -34,7 +37,12 @@ impl Room {
             "these tests need root"
         );
         let directory = tempfile::tempdir().unwrap();
-        let room = Room { directory };
+        let room = Room {
+            path: directory.path().to_owned(),
+            directory: Some(directory),
+        };
+        // Other users than root walk through it.
+        rustix::fs::chmod(room.path(), 0o755.into()).unwrap();
         fs::create_dir_all(room.path().join("bin")).unwrap();
         fs::copy("/bin/busybox", room.path().join("bin/busybox"))
             .expect("busybox-static is installed");
@@ -50,8 +58,16 @@ impl Room {
         room
     }
 
+    /// One that another process made.
+    pub(crate) fn existing(path: &Path) -> Room {
+        Room {
+            path: path.to_owned(),
+            directory: None,
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub(crate) fn mount(&self) -> OwnedFd {
