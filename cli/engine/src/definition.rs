@@ -219,7 +219,7 @@ fn read_first(directory: &Path, names: &[&str]) -> io::Result<Text> {
     let mut first_error = None;
     for name in names {
         let path = directory.join(name);
-        match fs::read(&path) {
+        match read_found(&path) {
             Ok(bytes) => {
                 return Ok(Text {
                     name: (*name).to_owned(),
@@ -234,6 +234,16 @@ fn read_first(directory: &Path, names: &[&str]) -> io::Result<Text> {
         }
     }
     Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// Reads a file that nobody named: it lies in the context, whoever filled that. A pipe there would be
+/// waited for in vain, a device might never end; whoever names one with `-f` means it.
+fn read_found(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        fs::read(path)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
 }
 
 /// The lines of the ignore file beside the Dockerfile, else of that of the context.
@@ -255,7 +265,7 @@ fn read_ignore(
         let name = file_name(&path);
         let size =
             |bytes: &io::Result<Vec<u8>>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        match errand.part("transferring context:", || fs::read(&path), size) {
+        match errand.part("transferring context:", || read_found(&path), size) {
             Ok(bytes) => return rules(&name, &bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(ReadError::Ignore { name, source }),
