@@ -145,3 +145,79 @@ fn as_root_giving_up_ends_what_runs() {
     assert_eq!(name, "[2/2] RUN echo begun; sleep 1000");
     assert_eq!(error, Some(engine::progress::VertexError::Canceled));
 }
+
+#[test]
+fn as_root_an_image_that_only_says_something_else_is_as_old_as_its_base() {
+    let room = Room::with_base("FROM busybox\nCMD [\"ls\"]\n");
+    let id = room.build().unwrap().image.unwrap();
+    let base = room
+        .engine
+        .store()
+        .image_named(&"busybox".parse().unwrap())
+        .unwrap()
+        .unwrap();
+    let config = room.config(&id);
+    assert_eq!(config.rootfs.diff_ids, base.diff_ids);
+    assert_eq!((config.created, config.history.len()), (base.created, 2));
+    assert_eq!(config.history[1].created, base.created);
+    assert_eq!(
+        room.engine.store().image(&id).unwrap().unwrap().top,
+        base.top
+    );
+}
+
+#[test]
+fn as_root_a_process_finds_the_surroundings_that_are_asked_for() {
+    let room = Room::with_base(
+        "FROM busybox\n\
+         ENV GREETING=hello\n\
+         USER user\n\
+         RUN --mount=type=secret,id=key --mount=type=secret,id=word,env=WORD --mount=type=tmpfs,target=/scratch \
+         --mount=from=busybox,source=/etc,target=/theirs \
+         id -un; echo $GREETING $HOME $WORD; cat /run/secrets/key 2>&1; touch /theirs/x 2>&1; \
+         touch /scratch/x && ls /scratch; hostname; grep -c . /etc/hosts; ls /sys/class/net\n",
+    );
+    let mut request = room.request();
+    request.secrets.insert(
+        "word".to_owned(),
+        engine::SecretFrom::Value(b"sesame".to_vec()),
+    );
+    room.build_as(&request).unwrap();
+    let expected = "user\nhello /home sesame\n\
+        cat: can't open '/run/secrets/key': No such file or directory\n\
+        touch: /theirs/x: Read-only file system\n\
+        x\nbuildkitsandbox\n2\nlo\n";
+    let mut lines: Vec<String> = room.log().lines().map(str::to_owned).collect();
+    let mut expected: Vec<&str> = expected.lines().collect();
+    // Output and errors come through two pipes, so only their own orders are certain.
+    lines.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn as_root_a_step_that_cannot_start_says_why() {
+    let why = |dockerfile: &str| {
+        let error = Room::with_base(dockerfile).build().unwrap_err();
+        let step = error.step().unwrap();
+        let mut text = step.to_string();
+        let mut cause = std::error::Error::source(step);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    };
+    assert_eq!(
+        why("FROM busybox\nRUN [\"nothing\"]\n"),
+        "process \"nothing\" did not start: exec: `nothing`: executable file not found in $PATH"
+    );
+    assert_eq!(
+        why("FROM busybox\nUSER stranger\nRUN true\n"),
+        "unable to find user stranger: no matching entries in passwd file"
+    );
+    assert_eq!(
+        why("FROM busybox\nRUN --mount=type=secret,id=key,required true\n"),
+        "secret key: not found"
+    );
+}
