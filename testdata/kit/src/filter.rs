@@ -21,8 +21,11 @@ pub fn stable(text: &str, home: &Path) -> String {
             ),
             (r"\b\d+(\.\d+)? ?(B|kB|MB|GB)\b", "<size>"),
             (r"\b\d+(\.\d+)?m?s\b", "<time>"),
-            // A log line of plain progress: step number, seconds since its start, text.
-            (r"(?m)^(#\d+) \d+\.\d+ ", "$1 <time> "),
+            // A line of a step's output: after its number in plain progress, bare in an error's block.
+            (
+                r"(?m)^((?:(?:out|err)\| )?(?:#\d+ )?)\d+\.\d{2,3} ",
+                "$1<time> ",
+            ),
         ]
         .into_iter()
         .map(|(pattern, kind)| (Regex::new(pattern).expect("the patterns are fixed"), kind))
