@@ -197,6 +197,9 @@ fn write_image(
         source,
     })?;
     let rows = rows(store, record)?;
+    // Somebody may remove the image meanwhile; its layers stay until they are written.
+    let tops: Vec<SnapshotId> = rows.last().map(|row| row.id).into_iter().collect();
+    let _lease = store.lease(&tops, &[record.id])?;
     let mut layers = Vec::new();
     for (index, diff_id) in record.diff_ids.iter().enumerate() {
         let files = rows.get(index).map(|row| row.id);

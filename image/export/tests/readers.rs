@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use export::{Compression, Output, SaveOptions};
+use export::{Compression, ImportOptions, Output, SaveOptions};
 use oci::Digest;
 use serde_json::Value;
 use support::{Fixture, files};
@@ -226,4 +226,28 @@ fn as_root_podman_loads_what_is_saved_and_saves_what_is_loaded() {
         // An archive of one image podman reads as OCI's, and keeps the full name.
         assert_eq!(names, ["app:v1"], "{format}");
     }
+}
+
+/// Limits of its own, because podman would raise those of its caller; `runc`, because `crun` gives
+/// up where cgroups are of both versions.
+#[test]
+fn as_root_podman_runs_what_is_saved() {
+    let here = Fixture::new();
+    let mut rootfs = Vec::new();
+    kit::busybox::write_rootfs(&mut rootfs).unwrap();
+    let options = ImportOptions {
+        name: Some("busybox:1".parse().unwrap()),
+        ..ImportOptions::default()
+    };
+    export::import(&here.snapshots, &rootfs[..], &options).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let archive = save(&here, &["busybox:1"], Some(Compression::Gzip));
+    podman(
+        home.path(),
+        &["load", "--quiet", "--input", archive.to_str().unwrap()],
+    );
+    let run = "--runtime runc --cgroup-manager cgroupfs run --rm --network none \
+        --ulimit nofile=1024:1024 --ulimit nproc=1000:1000 busybox:1 echo hello";
+    let words: Vec<&str> = run.split_whitespace().collect();
+    assert_eq!(podman(home.path(), &words), "hello\n");
 }
