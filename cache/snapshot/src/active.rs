@@ -91,6 +91,15 @@ impl Active {
     /// Commits a layer whose uncompressed tar is known.
     pub(crate) fn commit_as(self, diff_id: Option<Digest>) -> Result<SnapshotId, SnapshotError> {
         let tree = self.walk()?;
+        self.commit_tree(&tree, diff_id)
+    }
+
+    /// Commits a layer of which all is known.
+    pub(crate) fn commit_tree(
+        self,
+        tree: &Tree,
+        diff_id: Option<Digest>,
+    ) -> Result<SnapshotId, SnapshotError> {
         let manifest = self.staged().join("tree");
         fs::write(&manifest, tree.encode()).map_err(SnapshotError::file("write", &manifest))?;
         let tree_root = tree.root();

@@ -123,6 +123,14 @@ fn copied(tree: &dyn Listing, copy: &SelectCopy) -> Result<Key, ChecksumError> {
     };
     let mut hasher = KeyHasher::new("copy");
     for found in source::sources(tree, &argument)? {
+        if !found.directory
+            && found
+                .named
+                .file_name()
+                .is_some_and(|it| copy.exclude.excludes(Path::new(it)))
+        {
+            continue;
+        }
         let key = one(tree, copy, &found)?;
         if copy.parents {
             kept_parents(tree, copy, &found, &mut hasher)?;

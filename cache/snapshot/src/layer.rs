@@ -111,6 +111,39 @@ impl Layer {
         Ok(directory)
     }
 
+    /// Opens a directory that the layer itself has made and that hides whatever is below it.
+    pub fn open_own(&self, path: &Path) -> io::Result<Directory> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let upper = crate::root::open_in_root(self.upper.as_fd(), path, flags, Mode::empty())?;
+        Ok(Directory { upper, lower: None })
+    }
+
+    /// Puts what another tree has at `path` at the same path here: directories without their content.
+    pub(crate) fn take_over(&self, tree: &crate::Root, path: &Path) -> io::Result<()> {
+        let mut directory = self.root()?;
+        let mut above = PathBuf::new();
+        for component in path.components() {
+            let Component::Normal(name) = component else {
+                continue;
+            };
+            above.push(name);
+            let found = tree.resolve_link(&above)?;
+            let stat = rustix::fs::fstat(&found)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                directory.make_room(name)?;
+                return directory.copy_in(name, found.as_fd());
+            }
+            let mut made = |made: &Directory| {
+                copy_metadata(
+                    crate::root::reopen(found.as_fd(), OFlags::RDONLY)?.as_fd(),
+                    made.own(),
+                )
+            };
+            directory = directory.enter_or_make(name, &mut made)?;
+        }
+        Ok(())
+    }
+
     /// Opens the directory at `path`, a result of [`Layer::resolve`] with [`Follow::Layer`]. What is
     /// missing is made with mode 0755, also in place of what only lower layers have.
     pub(crate) fn cover_directory(&self, path: &Path) -> io::Result<Directory> {
@@ -453,7 +486,7 @@ fn open_child(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Makes an open directory look like another: owner, mode, attributes, times.
-fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
     rustix::fs::fchown(
         to,

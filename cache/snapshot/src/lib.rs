@@ -29,6 +29,7 @@ mod recover;
 mod root;
 mod snapshots;
 pub mod source;
+mod stack;
 mod tree;
 mod unpack;
 mod walk;
@@ -48,4 +49,4 @@ pub use tree::{Counting, Entry, Kind, Merged, Tree, TreeError, Xattr};
 pub use unpack::{Rules, Unpack, UnpackError, UnpackLimits, unpack};
 pub use walk::WalkError;
 
-use source::is_absence;
+use source::{Lookup, is_absence};

@@ -206,11 +206,9 @@ impl Glob {
         for token in &self.tokens {
             let mut next = vec![false; name.len() + 1];
             let mut alive = false;
-            for at in 0..=name.len() {
-                if reached[at] {
-                    token.step(name, at, &mut next);
-                    alive = true;
-                }
+            for (at, _) in reached.iter().enumerate().filter(|(_, reached)| **reached) {
+                token.step(name, at, &mut next);
+                alive = true;
             }
             if !alive {
                 return false;

@@ -64,7 +64,7 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     /// For `map_err`: a file operation that failed.
-    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         let path = path.to_owned();
         move |source| Self::File { what, path, source }
     }

@@ -8,11 +8,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::archive::{Archive, ArchiveError, Member, MemberKind};
-use crate::layer::{Directory, Follow, Layer};
+use crate::layer::{Directory, Follow, Layer, Present};
 use crate::overlay;
 use crate::root::open_in_root;
 use crate::source::ResolveError;
@@ -157,10 +157,16 @@ impl Target<'_> {
         let parent = self
             .open_parent(parent_path)
             .map_err(|error| error.at(&path))?;
+        let place = Place {
+            parent: &parent.1,
+            real_parent: &parent.0,
+            name,
+            path: &path,
+        };
         let written = if self.how.rules == Rules::Layer && name.as_bytes().starts_with(WHITEOUT) {
-            self.whiteout(&parent.1, name, &path)
+            self.whiteout(&place)
         } else {
-            self.entry(archive, member, &parent, name, &path)
+            self.entry(archive, member, &place)
         };
         let replaced_directory = written?;
         // What was replaced may have been above the directory that is remembered.
@@ -256,7 +262,10 @@ impl Target<'_> {
     }
 
     /// A name that removes. Only what lower layers have is meant: what this layer brought stays.
-    fn whiteout(&self, parent: &Directory, name: &OsStr, path: &Path) -> Result<bool, UnpackError> {
+    fn whiteout(&self, place: &Place<'_>) -> Result<bool, UnpackError> {
+        let Place {
+            parent, name, path, ..
+        } = *place;
         let failed = |source| UnpackError::Write {
             path: path.to_owned(),
             source,
@@ -277,10 +286,13 @@ impl Target<'_> {
                 problem,
             });
         }
-        match overlay::make_whiteout(parent.own(), removed) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            result => result.map(|()| false).map_err(failed),
+        // Where there is nothing to hide a whiteout would be worse than useless: overlayfs lists it
+        // in directories that only one layer has.
+        let name = OsStr::from_bytes(removed);
+        if parent.look(name).map_err(failed)?.is_some_and(|it| !it.own) {
+            overlay::make_whiteout(parent.own(), removed).map_err(failed)?;
         }
+        Ok(false)
     }
 
     /// Writes one member; true where it took the place of a directory.
@@ -288,11 +300,14 @@ impl Target<'_> {
         &mut self,
         archive: &mut Archive<R>,
         member: &Member,
-        parent: &(PathBuf, Directory),
-        name: &OsStr,
-        path: &Path,
+        place: &Place<'_>,
     ) -> Result<bool, UnpackError> {
-        let (real_parent, parent) = parent;
+        let Place {
+            parent,
+            real_parent,
+            name,
+            path,
+        } = *place;
         let failed = |source| UnpackError::Write {
             path: path.to_owned(),
             source,
@@ -302,8 +317,7 @@ impl Target<'_> {
         let dir = parent.own();
         match &member.kind {
             MemberKind::Directory => {
-                self.make_directory(parent, name, was_directory, present.is_some())
-                    .map_err(failed)?;
+                self.make_directory(parent, name, present).map_err(failed)?;
                 self.directories
                     .push((real_parent.join(name), member.mtime));
                 self.set_metadata(dir, name.as_bytes(), member)
@@ -361,20 +375,21 @@ impl Target<'_> {
         Ok(was_directory)
     }
 
+    /// Makes a directory, or opens the one that is there. One that only lower layers have is merged
+    /// with all the same, but a layer says all about it that is to be known.
     fn make_directory(
         &self,
         parent: &Directory,
         name: &OsStr,
-        is_directory: bool,
-        is_there: bool,
+        present: Option<Present>,
     ) -> io::Result<()> {
-        if is_directory {
-            parent.enter_or_make(name, &mut |_| Ok(()))?;
-        } else if is_there {
-            parent.replace_with_directory(name)?;
-        } else {
-            parent.make_directory(name)?;
-        }
+        match present {
+            Some(it) if it.is_directory() && (it.own || self.how.rules == Rules::Archive) => {
+                parent.enter_or_make(name, &mut |_| Ok(()))?
+            }
+            Some(it) if it.own => parent.replace_with_directory(name)?,
+            _ => parent.make_directory(name)?,
+        };
         Ok(())
     }
 
@@ -458,15 +473,9 @@ impl Target<'_> {
         rustix::fs::fchown(file, uid, gid)?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(member.mode))?;
         for xattr in settable(&member.xattrs) {
-            tolerate(
-                rustix::fs::fsetxattr(
-                    file,
-                    &*xattr.name,
-                    &xattr.value,
-                    rustix::fs::XattrFlags::empty(),
-                ),
-                xattr,
-            )?;
+            let flags = rustix::fs::XattrFlags::empty();
+            let set = rustix::fs::fsetxattr(file, &*xattr.name, &xattr.value, flags);
+            tolerate(set.map_err(io::Error::from), xattr)?;
         }
         Ok(rustix::fs::futimens(file, &times(member.mtime))?)
     }
@@ -484,13 +493,7 @@ impl Target<'_> {
             )?;
         }
         for xattr in settable(&member.xattrs) {
-            match overlay::set_xattr_at(dir, name, xattr) {
-                Err(error) => tolerate(
-                    Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
-                    xattr,
-                )?,
-                Ok(()) => {}
-            }
+            tolerate(overlay::set_xattr_at(dir, name, xattr), xattr)?;
         }
         Ok(rustix::fs::utimensat(
             dir,
@@ -516,6 +519,17 @@ impl Target<'_> {
         }
         Ok(())
     }
+}
+
+/// Where a member goes.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    parent: &'a Directory,
+    /// The same as a path in the tree, without symlinks.
+    real_parent: &'a Path,
+    name: &'a OsStr,
+    /// As the archive has it.
+    path: &'a Path,
 }
 
 /// Why a directory could not be opened for a member.
@@ -630,14 +644,15 @@ fn settable(xattrs: &[Xattr]) -> impl Iterator<Item = &Xattr> {
 
 /// A file system without attributes, or one that refuses this name, loses only the attribute; what
 /// gives a program its rights may not get lost.
-fn tolerate(result: rustix::io::Result<()>, xattr: &Xattr) -> io::Result<()> {
-    match result {
-        Err(Errno::OPNOTSUPP | Errno::PERM) if &*xattr.name != b"security.capability" => {
-            tracing::debug!(name = %String::from_utf8_lossy(&xattr.name), "attribute not kept");
-            Ok(())
-        }
-        result => Ok(result?),
+fn tolerate(result: io::Result<()>, xattr: &Xattr) -> io::Result<()> {
+    let refused = result.as_ref().err().and_then(Errno::from_io_error);
+    if matches!(refused, Some(Errno::OPNOTSUPP | Errno::PERM))
+        && &*xattr.name != b"security.capability"
+    {
+        tracing::debug!(name = %String::from_utf8_lossy(&xattr.name), "attribute not kept");
+        return Ok(());
     }
+    result
 }
 
 fn times(mtime: (i64, u32)) -> Timestamps {
@@ -654,32 +669,7 @@ fn times(mtime: (i64, u32)) -> Timestamps {
 impl Layer {
     /// Makes a file that only lower layers have the layer's own, in the same directory.
     pub(crate) fn copy_up(&self, directory: &Directory, name: &OsStr) -> io::Result<()> {
-        let below = directory.open_lower(name)?;
-        let stat = rustix::fs::fstat(&below)?;
-        let dir = directory.own();
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
-                let mut from = File::from(crate::root::reopen(below.as_fd(), OFlags::RDONLY)?);
-                let mut to = create(dir, name)?;
-                io::copy(&mut from, &mut to)?;
-                rustix::fs::fchown(
-                    &to,
-                    Some(Uid::from_raw(stat.st_uid)),
-                    Some(Gid::from_raw(stat.st_gid)),
-                )?;
-                rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-                for xattr in overlay::read_xattrs(from.as_fd())? {
-                    overlay::set_xattr_at(dir, name.as_bytes(), &xattr)?;
-                }
-                Ok(rustix::fs::futimens(&to, &crate::layer::times(&stat))?)
-            }
-            FileType::Symlink => {
-                let text = rustix::fs::readlinkat(&below, "", Vec::new())?;
-                let text = OsString::from_vec(text.into_bytes());
-                Ok(rustix::fs::symlinkat(text.as_os_str(), dir, name)?)
-            }
-            _ => Err(io::ErrorKind::Unsupported.into()),
-        }
+        directory.copy_in(name, directory.open_lower(name)?.as_fd())
     }
 }
 
@@ -689,4 +679,56 @@ impl Directory {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(lower, name, flags, Mode::empty())?)
     }
+
+    /// Makes a copy of a file of any kind but a directory, with all that belongs to it.
+    pub(crate) fn copy_in(&self, name: &OsStr, from: BorrowedFd<'_>) -> io::Result<()> {
+        let stat = rustix::fs::fstat(from)?;
+        let dir = self.own();
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        match kind {
+            FileType::RegularFile => {
+                let mut from = File::from(crate::root::reopen(from, OFlags::RDONLY)?);
+                io::copy(&mut from, &mut create(dir, name)?)?;
+                chown(dir, name, &stat)?;
+                for xattr in overlay::read_xattrs(from.as_fd())? {
+                    overlay::set_xattr_at(dir, name.as_bytes(), &xattr)?;
+                }
+            }
+            FileType::Symlink => {
+                let text = rustix::fs::readlinkat(from, "", Vec::new())?;
+                let text = OsString::from_vec(text.into_bytes());
+                rustix::fs::symlinkat(text.as_os_str(), dir, name)?;
+            }
+            _ => rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), stat.st_rdev)?,
+        }
+        if kind != FileType::RegularFile {
+            chown(dir, name, &stat)?;
+        }
+        if kind != FileType::Symlink {
+            rustix::fs::chmodat(
+                dir,
+                name,
+                Mode::from_raw_mode(stat.st_mode & 0o7777),
+                AtFlags::empty(),
+            )?;
+        }
+        let times = crate::layer::times(&stat);
+        Ok(rustix::fs::utimensat(
+            dir,
+            name,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
+    }
+}
+
+fn chown(dir: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    Ok(rustix::fs::chownat(
+        dir,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }

@@ -258,3 +258,52 @@ proptest! {
         check(&scripts.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
+
+/// Does with a layer, without a mount, what a script does with one.
+fn write_unmounted(layer: &snapshot::Layer, script: &str) {
+    for command in script.split(';').map(str::trim).filter(|it| !it.is_empty()) {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let path = Path::new(words[1]);
+        let parent = layer
+            .open_directory(path.parent().unwrap(), &mut |_| Ok(()))
+            .unwrap();
+        let name = path.file_name().unwrap();
+        match words[0] {
+            "mkdir" => drop(parent.make_directory(name).unwrap()),
+            "rm" => parent.remove(name).unwrap(),
+            "write" => {
+                parent.make_room(name).unwrap();
+                let own = snapshot::Root::from_fd(
+                    std::os::fd::AsFd::as_fd(&parent.own())
+                        .try_clone_to_owned()
+                        .unwrap(),
+                );
+                own.write_file(Path::new(name), words[2].as_bytes(), 0o644)
+                    .unwrap();
+            }
+            other => panic!("no command {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_layer_written_without_a_mount_is_the_same_layer_as_root() {
+    let scripts = [
+        "mkdir a; mkdir a/s; write a/s/x 1; write a/y 2; write b 3",
+        "rm b; mkdir b; write b/z 4; rm a/s; mkdir a/s; write a/s/w 5",
+        "write a/y 6; rm a; write a 7",
+        "rm a; mkdir a; write a/n 8; rm a/n",
+    ];
+    let stand = Stand::new();
+    let (mut mounted, mut unmounted) = (None, None);
+    for script in scripts {
+        mounted = Some(stand.commit(mounted, script));
+        let active = stand.snapshots.prepare(unmounted).unwrap();
+        write_unmounted(&active.layer().unwrap(), script);
+        unmounted = Some(active.commit().unwrap());
+        let drawn = |top| draw(&stand.snapshots.view(top).unwrap());
+        assert_eq!(drawn(unmounted), drawn(mounted), "{script}");
+        let content = |top| stand.snapshots.content(top).unwrap();
+        assert_eq!(content(unmounted), content(mounted), "{script}");
+    }
+}

@@ -11,7 +11,7 @@ const MOST_OCTAL_11: u64 = (1 << 33) - 1;
 const MOST_OCTAL_7: u64 = (1 << 21) - 1;
 
 /// What stands in a header.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Header<'a> {
     pub(crate) path: &'a [u8],
     /// The letter of the type.

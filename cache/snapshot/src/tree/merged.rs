@@ -20,9 +20,7 @@ struct Position {
 impl Merged {
     /// The layers over each other, the lowest first.
     pub fn new(layers: impl IntoIterator<Item = Arc<Tree>>) -> Self {
-        layers
-            .into_iter()
-            .fold(Self::default(), |merged, layer| merged.with(layer))
+        layers.into_iter().fold(Self::default(), Self::with)
     }
 
     /// The same with one more layer on top.

@@ -1,6 +1,11 @@
 //! A store to test with, layers written by small scripts, trees drawn as text.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each test program uses its own part"
+)]
 
 use std::fmt::Write as _;
 use std::fs;
