@@ -22,6 +22,7 @@ use store::{NewSnapshot, Record, SnapshotId, Store};
 const ROLE: &str = "STORE_TEST_ROLE";
 const KEYS: usize = 60;
 
+/// Speaks as much of the test harness's language as runners need: `--list`, and names to run.
 fn main() {
     if let Ok(role) = env::var(ROLE) {
         return act(
@@ -29,7 +30,23 @@ fn main() {
             Path::new(&env::args_os().nth(1).expect("the store's directory")),
         );
     }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|it| it == flag);
+    let filter = arguments
+        .iter()
+        .find(|it| !it.starts_with('-') && *it != "terse");
     let check = |name: &str, test: fn(&Path)| {
+        let is_meant = match filter {
+            Some(filter) if has("--exact") => name == filter,
+            Some(filter) => name.contains(filter.as_str()),
+            None => true,
+        };
+        if has("--ignored") || !is_meant {
+            return;
+        }
+        if has("--list") {
+            return println!("{name}: test");
+        }
         let root = tempfile::tempdir().unwrap();
         test(root.path());
         println!("test {name} ... ok");
