@@ -144,7 +144,7 @@ fn root_only_no_descriptor_but_three_gets_in() {
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
     check("cd /proc/self/fd && echo *", "0 1 2 3\n");
     let ran = run(&Room::new(), "", |spec| {
-        spec.args = ["/bin/ls", "-l", "/proc/self/fd"].map(Into::into).to_vec()
+        spec.args = ["/bin/ls", "-l", "/proc/self/fd"].map(Into::into).to_vec();
     });
     let targets = ran
         .stdout
@@ -187,7 +187,7 @@ fn root_only_a_command_that_is_not_there_or_cannot_run_is_told_apart() {
     }
     let with = |args: &[&str]| {
         refusal(&room, |spec| {
-            spec.args = args.iter().map(Into::into).collect()
+            spec.args = args.iter().map(Into::into).collect();
         })
     };
     assert_eq!(
@@ -448,7 +448,7 @@ fn root_only_want_of_memory_is_told() {
         memory: Some(16 << 20),
     };
     let ran = run(&room, "tail /dev/zero; echo over: $?", |spec| {
-        spec.limits = limits
+        spec.limits = limits;
     });
     assert!(ran.exit.oom_killed, "{ran:?}");
     assert_eq!(ran.stdout, "over: 137\n");
@@ -476,7 +476,7 @@ fn root_only_input_comes_through_a_pipe_or_a_given_file() {
     rustix::io::write(&write, b"given\n").unwrap();
     drop(write);
     let ran = run(&room, "cat; echo end", |spec| {
-        spec.stdio = streams(Stream::Given(read.into()))
+        spec.stdio = streams(Stream::Given(read.into()));
     });
     assert_eq!(ran.stdout, "given\nend\n");
 }
