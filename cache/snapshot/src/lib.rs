@@ -15,6 +15,7 @@
 //! Trees that somebody else filled are only entered through a [`Root`] or a [`Layer`]: every path in
 //! them is resolved by descriptor and cannot leave them.
 
+mod accounts;
 mod active;
 mod apply;
 mod archive;
@@ -34,6 +35,7 @@ mod tree;
 mod unpack;
 mod walk;
 
+pub use accounts::{Account, AccountError, Accounts};
 pub use active::Active;
 pub use apply::ApplyError;
 pub use archive::{Archive, ArchiveError, Member, MemberKind};

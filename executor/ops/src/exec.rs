@@ -11,10 +11,9 @@ use std::io;
 use llb::op::{Exec, Network, Security};
 use sandbox::network::{Lease, LeaseError};
 use sandbox::{Privileges, SpawnError, Spec, Stdio, WaitError};
-use snapshot::{Root, SnapshotError};
+use snapshot::{Account, AccountError, Accounts, Root, SnapshotError};
 use store::StoreError;
 
-use crate::accounts::{Account, AccountError, Accounts};
 use crate::{Context, FileError, Ops, Ref};
 
 use mounts::Mounts;

@@ -6,7 +6,6 @@
 //!
 //! Nothing here knows of keys or order: what is asked for is done.
 
-mod accounts;
 mod cancel;
 mod checksum;
 mod context;
@@ -23,7 +22,6 @@ use snapshot::{Local, Snapshots};
 use solve::Selector;
 use store::{SnapshotId, Store};
 
-pub use accounts::AccountError;
 pub use cancel::{Cancel, OnCancel};
 pub use checksum::ChecksumError;
 pub use context::{Context, Session};

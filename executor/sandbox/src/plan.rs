@@ -181,6 +181,13 @@ pub(crate) struct Ends {
 /// Prepares everything and writes the plan.
 pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, SpawnError> {
     let strings = Strings::new(&spec)?;
+    if [spec.user.uid, spec.user.gid].contains(&u32::MAX) {
+        // To the kernel it means "stay who you are", which is root.
+        return Err(SpawnError::Invalid(format!(
+            "no user has the number {}",
+            u32::MAX
+        )));
+    }
     sys::set_private(spec.rootfs.as_fd(), 0).map_err(because("the root file system"))?;
     let control = Control::get();
     let groups = control

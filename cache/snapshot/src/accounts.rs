@@ -3,24 +3,29 @@
 use std::io;
 use std::path::Path;
 
-use snapshot::{METADATA_FILE_LIMIT, Root};
+use crate::root::{METADATA_FILE_LIMIT, Root};
+
+/// The largest number of a user or group.
+const LARGEST: u32 = i32::MAX.unsigned_abs();
 
 /// The accounts of a tree. A missing file has none.
 #[derive(Debug, Default)]
-pub(crate) struct Accounts {
+pub struct Accounts {
     passwd: String,
     group: String,
 }
 
 /// Who a process is to be, by numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Account {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+pub struct Account {
+    /// The user.
+    pub uid: u32,
+    /// The primary group.
+    pub gid: u32,
     /// Groups beside the primary one.
-    pub(crate) groups: Vec<u32>,
+    pub groups: Vec<u32>,
     /// The home directory; `/` for who has none.
-    pub(crate) home: String,
+    pub home: String,
 }
 
 /// A user of `/etc/passwd`.
@@ -40,6 +45,9 @@ pub enum AccountError {
     /// No such group.
     #[error("unable to find group {0}: no matching entries in group file")]
     NoGroup(String),
+    /// A number that is none of a user; to the kernel, the largest would mean "stay who you are".
+    #[error("uids and gids must be in range 0-{LARGEST}, and {0} is not")]
+    OutOfRange(String),
     /// A file with names cannot be read.
     #[error("cannot read `{path}` of the root file system")]
     Read {
@@ -52,7 +60,8 @@ pub enum AccountError {
 }
 
 impl Accounts {
-    pub(crate) fn read(root: &Root) -> Result<Self, AccountError> {
+    /// Reads the accounts of a tree; a file that is no regular one or too long is an error.
+    pub fn read(root: &Root) -> Result<Self, AccountError> {
         Ok(Self {
             passwd: read(root, "/etc/passwd")?,
             group: read(root, "/etc/group")?,
@@ -60,29 +69,30 @@ impl Accounts {
     }
 
     /// Who `user[:group]` is; root where it is empty. Numbers need no entry.
-    pub(crate) fn find(&self, spec: &str) -> Result<Account, AccountError> {
+    pub fn find(&self, spec: &str) -> Result<Account, AccountError> {
         let (user, group) = spec
             .split_once(':')
             .map_or((spec, None), |(user, group)| (user, Some(group)));
         let user = if user.is_empty() { "0" } else { user };
-        let found = self.users().find(|it| it.name == user).or_else(|| {
-            let uid: u32 = user.parse().ok()?;
-            self.users().find(|it| it.uid == uid)
-        });
-        let mut account = match (&found, user.parse()) {
+        // A number is a number, also where an image names somebody so.
+        let number = id(user)?;
+        let found = self
+            .users()
+            .find(|it| number.map_or(it.name == user, |number| it.uid == number));
+        let mut account = match (&found, number) {
             (Some(found), _) => Account {
                 uid: found.uid,
                 gid: found.gid,
                 groups: self.groups_of(found.name),
                 home: found.home.to_owned(),
             },
-            (None, Ok(uid)) => Account {
+            (None, Some(uid)) => Account {
                 uid,
                 gid: 0,
                 groups: Vec::new(),
                 home: "/".to_owned(),
             },
-            (None, Err(_)) => return Err(AccountError::NoUser(user.to_owned())),
+            (None, None) => return Err(AccountError::NoUser(user.to_owned())),
         };
         if let Some(group) = group.filter(|group| !group.is_empty()) {
             account.gid = self.group(group)?;
@@ -92,12 +102,12 @@ impl Accounts {
     }
 
     fn group(&self, name: &str) -> Result<u32, AccountError> {
-        let by_name = self
-            .groups()
+        if let Some(number) = id(name)? {
+            return Ok(number);
+        }
+        self.groups()
             .find(|(group, _, _)| *group == name)
-            .map(|(_, gid, _)| gid);
-        by_name
-            .or_else(|| name.parse().ok())
+            .map(|(_, gid, _)| gid)
             .ok_or_else(|| AccountError::NoGroup(name.to_owned()))
     }
 
@@ -118,8 +128,8 @@ impl Accounts {
             };
             Some(User {
                 name,
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
+                uid: id(uid).ok()??,
+                gid: id(gid).ok()??,
                 home,
             })
         })
@@ -131,9 +141,20 @@ impl Accounts {
             let [name, _, gid, members] = fields[..] else {
                 return None;
             };
-            Some((name, gid.parse().ok()?, members))
+            Some((name, id(gid).ok()??, members))
         })
     }
+}
+
+/// The number that a text is, or `None` where it is a name.
+fn id(text: &str) -> Result<Option<u32>, AccountError> {
+    if text.is_empty() || !text.bytes().all(|it| it.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let number = text.parse().ok().filter(|it| *it <= LARGEST);
+    number
+        .map(Some)
+        .ok_or_else(|| AccountError::OutOfRange(text.to_owned()))
 }
 
 fn read(root: &Root, path: &'static str) -> Result<String, AccountError> {
@@ -174,9 +195,12 @@ mod tests {
         assert_eq!(find("7"), "7:8 [50] /srv");
         assert_eq!(
             find("9"),
-            "70:80 [] /nine",
-            "a name that is a number is still a name"
+            "9:0 [] /",
+            "a number is not the name that somebody gave another"
         );
+        let range = "uids and gids must be in range 0-2147483647, and";
+        assert_eq!(find("4294967295"), format!("{range} 4294967295 is not"));
+        assert_eq!(find("0:99999999999"), format!("{range} 99999999999 is not"));
         assert_eq!(find("1234"), "1234:0 [] /");
         assert_eq!(find("web:wheel"), "7:51 [] /srv");
         assert_eq!(find("web:99"), "7:99 [] /srv");
