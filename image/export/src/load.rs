@@ -348,7 +348,7 @@ impl Layer<'_> {
     fn repack(&self, store: &Store) -> Result<Digest, LoadError> {
         let (_, mut tar) = decoder(store.open_blob(&self.blob)?).map_err(LoadError::Read)?;
         let mut writer = store.blob_writer()?;
-        io::copy(&mut tar, &mut writer).map_err(LoadError::Read)?;
+        archive::fill(&mut writer, &mut tar)?;
         writer.commit_expected(&self.diff_id)?;
         Ok(self.diff_id)
     }

@@ -13,6 +13,7 @@ use crate::args::{ImportArgs, LoadArgs, SaveArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::{OutputError, print};
+use crate::progress::terminal::say;
 
 /// Writes images to a file or to standard output.
 pub(crate) fn save(store: Store, args: &SaveArgs) -> Result<(), Fault> {
@@ -58,6 +59,12 @@ pub(crate) fn load(store: Store, args: &LoadArgs) -> Result<(), Fault> {
     let loaded = export::load(&Snapshots::new(store), input)?;
     if args.quiet {
         return Ok(());
+    }
+    for (name, before) in loaded.iter().flat_map(|image| &image.taken) {
+        say(&format!(
+            "The image {} already exists, renaming the old one with ID {before} to empty string\n",
+            name.familiar()
+        ));
     }
     let lines = loaded.iter().flat_map(|image| match &image.names[..] {
         [] => vec![format!("Loaded image ID: {}\n", image.id)],

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use oci::Digest;
 use snapshot::Root;
-use store::Store;
+use store::{BlobWriter, Store};
 use tar::EntryType;
 
 use super::LoadError;
@@ -136,14 +136,7 @@ impl<'a> Archive<'a> {
         mut reader: impl Read,
     ) -> Result<(), LoadError> {
         let mut writer = self.store.blob_writer()?;
-        let mut buffer = vec![0; 1 << 17];
-        loop {
-            let count = reader.read(&mut buffer).map_err(LoadError::Read)?;
-            if count == 0 {
-                break;
-            }
-            writer.append(&buffer[..count])?;
-        }
+        fill(&mut writer, &mut reader)?;
         if writer.written() != size {
             return Err(LoadError::Short { path });
         }
@@ -216,6 +209,19 @@ impl Drop for Archive<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.store.discard_blobs(&self.stored) {
             tracing::debug!(%error, "left to the next collection");
+        }
+    }
+}
+
+/// Copies all of `reader` into a blob. What fails is told apart: the input, or the store.
+pub(super) fn fill(writer: &mut BlobWriter, reader: &mut dyn Read) -> Result<(), LoadError> {
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => writer.append(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(LoadError::Read(error)),
         }
     }
 }
