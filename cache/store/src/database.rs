@@ -1,14 +1,13 @@
 //! The metadata database: its schema and how transactions are run.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::Access;
 
 use crate::error::Fault;
 use crate::{OpenError, Store, StoreError, locks};
@@ -143,19 +142,18 @@ fn connect(root: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    // SQLite calls a file it may only read "unable to open": ask the system for its own word.
-    if let Err(source) = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&path)
-    {
+    // SQLite calls a file it may not write "unable to open": ask the system for its own word. Never
+    // by opening the file, since closing it again would end the locks of this process's other
+    // connections.
+    let asked = if path.exists() { &path } else { root };
+    if let Err(error) = rustix::fs::access(asked, Access::READ_OK | Access::WRITE_OK) {
+        let source = io::Error::from(error);
         return Err(OpenError::Store(match source.kind() {
             io::ErrorKind::PermissionDenied => StoreError::ReadOnly {
                 root: root.to_owned(),
                 source,
             },
-            _ => StoreError::file(root, "open", &path, source),
+            _ => StoreError::file(root, "open", asked, source),
         }));
     }
     let configured = || {

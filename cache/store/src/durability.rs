@@ -19,7 +19,7 @@ use crate::{SnapshotId, SnapshotRow, Store, StoreError, owner};
 
 /// The write-ahead log is moved into the database when it is larger than this, so that opening
 /// does not have to read much of it.
-const LARGE_LOG: u64 = 1 << 20;
+const LARGE_LOG: u64 = 256 << 10;
 
 impl Store {
     /// Syncs the file system and marks what was committed before as durable. Waits no longer than

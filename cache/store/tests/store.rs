@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -570,6 +570,24 @@ fn a_live_owners_work_is_left_alone() {
     let other = Store::open(root.path()).unwrap();
     other.gc().unwrap();
     assert!(directory.path().is_dir());
+}
+
+/// SQLite's locks belong to the process and end when any descriptor of the file is closed.
+#[test]
+fn opening_a_store_again_takes_no_lock_from_the_first() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    store.images().unwrap();
+    let inode = fs::metadata(root.path().join("db.sqlite")).unwrap().ino();
+    let is_locked = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks
+            .lines()
+            .any(|line| line.contains("POSIX") && line.contains(&format!(":{inode} ")))
+    };
+    assert!(is_locked());
+    drop(Store::open(root.path()).unwrap());
+    assert!(is_locked());
 }
 
 fn open_error(root: &Path) -> String {
