@@ -34,7 +34,7 @@ struct Shown {
 }
 
 /// How long a finished build waits for the disk before it leaves that to the next one.
-const SYNC_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const SYNC_LIMIT: Duration = Duration::from_secs(2);
 
 /// Builds, shows how, and says what came of it.
 pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<(), Fault> {

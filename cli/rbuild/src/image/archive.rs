@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
-use export::{Change, ImportOptions, SaveError, SaveOptions};
+use export::{Change, ImportOptions, Loaded, SaveError, SaveOptions};
 use oci::{Platform, Reference};
 use snapshot::Snapshots;
 use store::Store;
 
 use crate::args::{ImportArgs, LoadArgs, SaveArgs};
+use crate::build::SYNC_LIMIT;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::{OutputError, print};
@@ -56,10 +57,16 @@ pub(crate) fn write(
 /// Reads images from a file or from standard input.
 pub(crate) fn load(store: Store, args: &LoadArgs) -> Result<(), Fault> {
     let input = input(args.input.as_deref())?;
-    let loaded = export::load(&Snapshots::new(store), input)?;
-    if args.quiet {
-        return Ok(());
+    let snapshots = Snapshots::new(store);
+    let loaded = export::load(&snapshots, input)?;
+    if !args.quiet {
+        tell(&loaded)?;
     }
+    snapshots.store().mark_synced(SYNC_LIMIT)?;
+    Ok(())
+}
+
+fn tell(loaded: &[Loaded]) -> Result<(), Fault> {
     for (name, before) in loaded.iter().flat_map(|image| &image.taken) {
         say(&format!(
             "The image {} already exists, renaming the old one with ID {before} to empty string\n",
@@ -113,8 +120,11 @@ pub(crate) fn import(store: Store, args: &ImportArgs) -> Result<(), Fault> {
             .filter(|path| **path != Path::new("-"))
             .map(AsRef::as_ref),
     )?;
-    let id = export::import(&Snapshots::new(store), input, &options)?;
-    Ok(print(&format!("{id}\n"))?)
+    let snapshots = Snapshots::new(store);
+    let id = export::import(&snapshots, input, &options)?;
+    print(&format!("{id}\n"))?;
+    snapshots.store().mark_synced(SYNC_LIMIT)?;
+    Ok(())
 }
 
 /// The file, or standard input where none is named.
