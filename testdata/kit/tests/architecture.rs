@@ -51,6 +51,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "registry",
             "llb",
+            "dockerfile-parser",
             "engine",
             "container",
             "export",
