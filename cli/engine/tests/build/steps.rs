@@ -13,6 +13,62 @@ fn assert_steps(room: &Room, expected: &[&str]) {
 }
 
 #[test]
+fn as_root_a_project_is_built_then_cached_then_rebuilt_below_an_edit() {
+    let room = Room::with_base(
+        "FROM busybox AS build\nWORKDIR /src\nRUN echo tools > /tools\nCOPY main.c .\nRUN cat main.c /tools > out\n\
+         FROM busybox\nCOPY --from=build /src/out /app\nCMD [\"cat\", \"/app\"]\n",
+    );
+    room.write("main.c", "int main;\n");
+    let first = room.build().unwrap().image.unwrap();
+    room.check_order();
+    assert!(
+        room.steps()
+            .iter()
+            .all(|line| !line.ends_with("CACHED") || line.contains("FROM")),
+        "{:?}",
+        room.steps()
+    );
+    assert!(room.files(&first).contains(&"app".to_owned()));
+
+    let second = room.build().unwrap();
+    assert_eq!(
+        second.image,
+        Some(first),
+        "a cached build is the same image"
+    );
+    assert!(
+        room.steps().iter().all(|line| line.ends_with("CACHED")),
+        "{:?}",
+        room.steps()
+    );
+    room.check_order();
+
+    room.write("main.c", "int main; // edited\n");
+    let third = room.build().unwrap().image.unwrap();
+    assert_ne!(third, first);
+    assert_steps(
+        &room,
+        &[
+            "[build 1/5] FROM docker.io/library/busybox:latest: CACHED",
+            "[build 2/5] WORKDIR /src: CACHED",
+            "[build 3/5] RUN echo tools > /tools: CACHED",
+            "[build 4/5] COPY main.c .: DONE",
+            "[build 5/5] RUN cat main.c /tools > out: DONE",
+            "[stage-1 2/2] COPY --from=build /src/out /app: DONE",
+        ],
+    );
+    let config = room.config(&third);
+    assert_eq!(config.rootfs.diff_ids.len(), 2);
+    let layers = config
+        .history
+        .iter()
+        .filter(|entry| !entry.empty_layer)
+        .count();
+    assert_eq!(layers, config.rootfs.diff_ids.len());
+    assert!(config.history.iter().all(|entry| entry.created.is_some()));
+}
+
+#[test]
 fn as_root_a_step_that_comes_to_the_same_stops_the_cascade() {
     let room = Room::with_base("FROM busybox\nRUN echo 1 > /x # one\nRUN cp /x /y\n");
     room.build().unwrap();
