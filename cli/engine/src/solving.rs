@@ -30,8 +30,12 @@ pub(crate) struct Solved {
     pub(crate) cached: u32,
 }
 
-/// What the threads tell the loop.
-pub(crate) enum Message {
+/// What a thread tells the loop: what it did, or with what it panicked.
+type Told = Result<Message, Panic>;
+type Panic = Box<dyn Any + Send>;
+
+/// What the loop is told.
+enum Message {
     Checksummed {
         id: ChecksumId,
         vertex: VertexId,
@@ -41,8 +45,6 @@ pub(crate) enum Message {
         vertex: VertexId,
         executed: Result<Executed, Unsuccessful>,
     },
-    /// A thread panicked: so does the loop, once all threads are done.
-    Panicked(Box<dyn Any + Send>),
     /// The person gave up.
     Cancelled,
 }
@@ -66,7 +68,7 @@ pub(crate) fn solve<'scope, 'env>(
     let _watch = job
         .request
         .cancel
-        .on_cancel(move || drop(given_up.send(Message::Cancelled)));
+        .on_cancel(move || drop(given_up.send(Ok(Message::Cancelled))));
     let options = Options {
         parallelism: job.request.parallelism,
         ..Options::default()
@@ -74,10 +76,10 @@ pub(crate) fn solve<'scope, 'env>(
     let scheduler = Scheduler::new(&job.plan.graph, vec![root.vertex], options);
     let mut solving = Solving::new(job, scope, layers, sender);
     let outcome = solving.turn(scheduler, &receiver);
-    if let Some(panic) = solving.panic {
+    if let Some(panic) = solving.panic.take() {
         std::panic::resume_unwind(panic);
     }
-    match (outcome, solving.failure) {
+    match (outcome, solving.failure.take()) {
         (Outcome::Solved(results), None) => {
             let output = solving.results.refs(results[0]).get(root.output).cloned();
             let top = match output {
@@ -105,7 +107,7 @@ struct Solving<'l, 'scope, 'env> {
     job: &'env Job<'env>,
     scope: &'scope Scope<'scope, 'env>,
     layers: &'l Layers<'scope, 'env>,
-    sender: Sender<Message>,
+    sender: Sender<Told>,
     results: Results,
     /// How to stop what runs.
     cancels: HashMap<VertexId, Cancel>,
@@ -115,7 +117,8 @@ struct Solving<'l, 'scope, 'env> {
     cached: HashSet<VertexId>,
     /// The first failure; what fails after it most likely fails because of it.
     failure: Option<BuildError>,
-    panic: Option<Box<dyn Any + Send>>,
+    /// What a thread panicked with: so does the loop, once all threads are done.
+    panic: Option<Panic>,
 }
 
 /// The outputs of every result.
@@ -132,7 +135,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         job: &'env Job<'env>,
         scope: &'scope Scope<'scope, 'env>,
         layers: &'l Layers<'scope, 'env>,
-        sender: Sender<Message>,
+        sender: Sender<Told>,
     ) -> Self {
         Self {
             job,
@@ -150,7 +153,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     /// Goes on until the scheduler says that it is over.
-    fn turn(&mut self, mut scheduler: Scheduler<'env>, receiver: &Receiver<Message>) -> Outcome {
+    fn turn(&mut self, mut scheduler: Scheduler<'env>, receiver: &Receiver<Told>) -> Outcome {
         for (vertex, _) in self.job.plan.graph.vertices() {
             self.job.reporter.vertex(self.status(vertex));
         }
@@ -167,18 +170,20 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             if let Some(outcome) = scheduler.outcome() {
                 return outcome;
             }
-            let message = receiver.recv().expect("the loop holds a sender itself");
-            work.extend(
-                self.event(message)
-                    .into_iter()
-                    .flat_map(|event| scheduler.handle(event)),
-            );
+            match receiver.recv().expect("the loop holds a sender itself") {
+                Ok(message) => work.extend(scheduler.handle(self.event(message))),
+                // Whatever the thread was to answer, it never will.
+                Err(panic) => {
+                    self.panic = Some(panic);
+                    return Outcome::Cancelled;
+                }
+            }
         }
     }
 
     /// Whether something went wrong that is no step's fault, so that nothing else need be tried.
     fn is_doomed(&self) -> bool {
-        self.panic.is_some() || matches!(self.failure, Some(BuildError::Store(_)))
+        matches!(self.failure, Some(BuildError::Store(_)))
     }
 
     /// Does a work or has it done; gives the answer if it is there at once.
@@ -225,13 +230,13 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     /// What happened, told to people, as the scheduler takes it.
-    fn event(&mut self, message: Message) -> Option<Event> {
+    fn event(&mut self, message: Message) -> Event {
         match message {
             Message::Checksummed {
                 id,
                 checksum: Ok(checksum),
                 ..
-            } => Some(Event::Checksummed { id, checksum }),
+            } => Event::Checksummed { id, checksum },
             Message::Checksummed {
                 id,
                 vertex,
@@ -239,14 +244,10 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             } => {
                 self.tell_start(vertex);
                 self.fail_step(vertex, Unsuccessful::quietly(error));
-                Some(Event::ChecksumFailed { id })
+                Event::ChecksumFailed { id }
             }
-            Message::Executed { vertex, executed } => Some(self.executed(vertex, executed)),
-            Message::Panicked(panic) => {
-                self.panic.get_or_insert(panic);
-                Some(Event::Cancelled)
-            }
-            Message::Cancelled => Some(Event::Cancelled),
+            Message::Executed { vertex, executed } => self.executed(vertex, executed),
+            Message::Cancelled => Event::Cancelled,
         }
     }
 
@@ -333,7 +334,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         self.scope.spawn(move || {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
             // The loop listens until every thread has told it.
-            let _ = sender.send(done.unwrap_or_else(Message::Panicked));
+            let _ = sender.send(done);
         });
     }
 
@@ -444,6 +445,13 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 ..self.status(vertex)
             });
         }
+    }
+}
+
+impl Drop for Solving<'_, '_, '_> {
+    /// Where the loop ends early, by a panic, what runs is not waited for to its own end.
+    fn drop(&mut self) {
+        self.cancels.values().for_each(Cancel::cancel);
     }
 }
 

@@ -277,3 +277,33 @@ fn as_root_a_step_that_cannot_start_says_why() {
         "secret key: not found"
     );
 }
+
+#[test]
+fn as_root_a_panic_ends_the_build_and_what_runs() {
+    let room = Room::with_base(
+        "FROM busybox AS one\nRUN sleep 1000\nFROM busybox\nRUN --mount=from=one,target=/one true\n",
+    );
+    let request = room.request();
+    let build = std::panic::AssertUnwindSafe(|| {
+        engine::build(&room.engine, &request, &|progress| match progress {
+            Progress::Vertex(vertex)
+                if vertex.name.contains("sleep") && vertex.started.is_some() =>
+            {
+                panic!("as the test wants it")
+            }
+            _ => {}
+        })
+    });
+    assert!(std::panic::catch_unwind(build).is_err());
+
+    room.write("Dockerfile", "FROM busybox\nRUN echo begun; sleep 1000\n");
+    let build = std::panic::AssertUnwindSafe(|| {
+        engine::build(&room.engine, &request, &|progress| {
+            assert!(
+                !matches!(progress, Progress::Log(_)),
+                "as the test wants it"
+            );
+        })
+    });
+    assert!(std::panic::catch_unwind(build).is_err());
+}
