@@ -151,18 +151,45 @@ impl Op {
     }
 
     /// The op without what the spec keeps out of its identity (D.2): the name an image was found by,
-    /// addresses of extra hosts, proxies.
+    /// the address and the reference that a pin stands for, addresses of extra hosts, proxies.
     #[must_use]
     pub fn keyed(&self) -> Self {
         let mut keyed = self.clone();
         match &mut keyed {
             Self::Source(Source::Image(image)) => image.reference.clear(),
+            Self::Source(Source::Http(http)) if http.pin.is_some() => {
+                http.url.clear();
+                http.checksum = None;
+            }
+            Self::Source(Source::Git(git)) if git.pin.is_some() => {
+                git.remote = without_credentials(&git.remote);
+                git.reference.clear();
+                git.checksum = None;
+                git.fetch_by_commit = false;
+            }
             Self::Exec(exec) => {
                 exec.unkeyed_env.clear();
                 exec.extra_hosts.values_mut().for_each(String::clear);
             }
-            Self::Source(Source::Local(_)) | Self::File(_) | Self::Merge | Self::Diff => {}
+            Self::Source(_) | Self::File(_) | Self::Merge | Self::Diff => {}
         }
         keyed
+    }
+}
+
+/// An address without the user and the password in it, for people and for records. Others' words,
+/// `git@host:path` too, are left as they are: a user without a password is no secret there.
+pub fn without_credentials(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return address.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((user, host)) if scheme == "ssh" && !user.contains(':') => {
+            format!("{scheme}://{user}@{host}{path}")
+        }
+        Some((_, host)) => format!("{scheme}://{host}{path}"),
+        None => address.to_owned(),
     }
 }

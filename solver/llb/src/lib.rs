@@ -11,6 +11,6 @@ pub mod dot;
 mod graph;
 pub mod op;
 
-pub use graph::{Graph, Input, Metadata, SourceRange, Vertex, VertexId};
+pub use graph::{Graph, Input, Metadata, SourceRange, Vertex, VertexId, without_credentials};
 pub use oci::{Key, KeyHasher};
 pub use op::Op;

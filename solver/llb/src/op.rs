@@ -29,6 +29,18 @@ pub enum Source {
     Image(ImageSource),
     /// A directory of the person who builds, by the name under which the session knows it (`context`).
     Local(LocalSource),
+    /// What an address answers with, as one file.
+    Http(HttpSource),
+    /// The files of one commit of a repository.
+    Git(GitSource),
+}
+
+impl Source {
+    /// Whether it must be asked outside what the source is at the moment, before anything is known of
+    /// it. What comes of that is the same source with its `pin` filled in.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Http(_) | Self::Git(_))
+    }
 }
 
 /// The root file system of an image, pinned.
@@ -49,6 +61,65 @@ pub struct LocalSource {
     pub name: String,
     /// Lines of a `.dockerignore`, already stripped of comments and blank lines.
     pub ignore: Vec<String>,
+}
+
+/// What an address answers with, as one file in an otherwise empty tree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HttpSource {
+    /// The whole address; http or https.
+    pub url: String,
+    /// What its content must be.
+    pub checksum: Option<oci::Digest>,
+    /// The file's name in the tree: one component.
+    pub filename: String,
+    /// The file's permissions.
+    pub mode: u32,
+    /// User and group of the file.
+    pub owner: (u32, u32),
+    /// What the address answers with now; `None` until it was asked.
+    pub pin: Option<HttpPin>,
+}
+
+/// What an address answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HttpPin {
+    /// The digest of its content.
+    pub content: oci::Digest,
+    /// When it last changed, in seconds since 1970, if the server said so.
+    pub last_modified: Option<i64>,
+}
+
+/// The files of one commit of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GitSource {
+    /// Where the repository is: `https://…`, `ssh://…`, `git://…` or `user@host:path`.
+    pub remote: String,
+    /// A branch, a tag, a full name below `refs/`, or a whole commit id; empty for the default branch.
+    pub reference: String,
+    /// What the commit's id must begin with.
+    pub checksum: Option<String>,
+    /// The directory whose content is taken, absolute and clean; `/` for all.
+    pub subdir: String,
+    /// Whether `.git` is kept.
+    pub keep_git_dir: bool,
+    /// Whether submodules are filled in, and theirs.
+    pub submodules: bool,
+    /// When the files were changed, as they say.
+    pub times: GitTimes,
+    /// Whether only the commit's id is asked for, and not the reference where that is refused.
+    pub fetch_by_commit: bool,
+    /// The id of the commit that the reference means now; `None` until the repository was asked.
+    pub pin: Option<String>,
+}
+
+/// What the files of a [`GitSource`] have as modification times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum GitTimes {
+    /// The time at which they were checked out.
+    #[default]
+    Checkout,
+    /// That of the commit.
+    Commit,
 }
 
 /// Runs one process in a sandbox.

@@ -1,6 +1,9 @@
 //! Identity and structure of graphs.
 
-use llb::op::{Exec, ImageSource, LocalSource, Mount, MountKind, Network, Security, Source};
+use llb::op::{
+    Exec, GitSource, GitTimes, HttpPin, HttpSource, ImageSource, LocalSource, Mount, MountKind,
+    Network, Security, Source,
+};
 use llb::{Graph, Input, Metadata, Op, dot};
 use oci::Digest;
 
@@ -169,4 +172,74 @@ fn dot_draws_a_box_a_vertex_and_an_arrow_an_input() {
             && text.contains("v0 -> v1 [label=\"1 (output 1)\"];"),
         "{text}"
     );
+}
+
+fn page(url: &str, pin: Option<HttpPin>) -> Op {
+    Op::Source(Source::Http(HttpSource {
+        url: url.to_owned(),
+        checksum: None,
+        filename: "page".to_owned(),
+        mode: 0o600,
+        owner: (0, 0),
+        pin,
+    }))
+}
+
+#[test]
+fn an_address_counts_until_it_is_known_what_it_answers_with() {
+    let pin = |text: &str| {
+        Some(HttpPin {
+            content: Digest::of(text.as_bytes()),
+            last_modified: None,
+        })
+    };
+    assert_ne!(page("a", None).digest(), page("b", None).digest());
+    assert_eq!(page("a", pin("1")).digest(), page("b", pin("1")).digest());
+    assert_ne!(page("a", pin("1")).digest(), page("a", pin("2")).digest());
+    assert_ne!(page("a", None).digest(), page("a", pin("1")).digest());
+}
+
+#[test]
+fn a_commit_stands_for_the_reference_and_credentials_for_nothing() {
+    let git = |remote: &str, reference: &str, pin: Option<&str>| {
+        Op::Source(Source::Git(GitSource {
+            remote: remote.to_owned(),
+            reference: reference.to_owned(),
+            checksum: None,
+            subdir: "/".to_owned(),
+            keep_git_dir: false,
+            submodules: true,
+            times: GitTimes::Checkout,
+            fetch_by_commit: false,
+            pin: pin.map(str::to_owned),
+        }))
+        .digest()
+    };
+    let remote = "https://example.com/a.git";
+    assert_ne!(git(remote, "main", None), git(remote, "v1", None));
+    assert_eq!(
+        git(remote, "main", Some("abc")),
+        git("https://me:secret@example.com/a.git", "v1", Some("abc"))
+    );
+    assert_ne!(
+        git(remote, "main", Some("abc")),
+        git(remote, "main", Some("abd"))
+    );
+}
+
+#[test]
+fn credentials_are_taken_out_of_addresses() {
+    let table = [
+        ("https://u:p@host/a", "https://host/a"),
+        ("https://token@host:8080/a?x=1", "https://host:8080/a?x=1"),
+        ("https://u:p@x@host/a@b", "https://host/a@b"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("https://host?u@h", "https://host?u@h"),
+        ("ssh://git@host/a", "ssh://git@host/a"),
+        ("ssh://git:p@host/a", "ssh://host/a"),
+        ("git@host:a.git", "git@host:a.git"),
+    ];
+    for (address, expected) in table {
+        assert_eq!(llb::without_credentials(address), expected, "{address}");
+    }
 }

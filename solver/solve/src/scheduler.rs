@@ -49,6 +49,12 @@ pub enum OnFailure {
 /// Something to do. Each is answered by one [`Event`], except where it says otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
+    /// Ask outside what a source is at the moment; answered by [`Event::Resolved`],
+    /// [`Event::ResolveFailed`] or [`Event::Stopped`].
+    Resolve {
+        /// A vertex whose op is a remote source.
+        vertex: VertexId,
+    },
     /// Look in the cache; answered by [`Event::LookedUp`].
     Lookup {
         /// For which vertex.
@@ -88,7 +94,7 @@ pub enum Work {
         /// What it is to be recorded under.
         step: Box<Step>,
     },
-    /// Stop running a vertex; not answered itself, its `Execute` still is.
+    /// Stop running or resolving a vertex; not answered itself, its `Execute` or `Resolve` still is.
     Cancel {
         /// Which one.
         vertex: VertexId,
@@ -96,8 +102,21 @@ pub enum Work {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// It is known what a source is at the moment.
+    Resolved {
+        /// Which one.
+        vertex: VertexId,
+        /// The vertex's source with its pin: what it is keyed by from now on, and what is to be
+        /// brought in should it be executed.
+        source: Box<Source>,
+    },
+    /// A source cannot be found out about: the vertex fails.
+    ResolveFailed {
+        /// Which one.
+        vertex: VertexId,
+    },
     /// A look-up ended.
     LookedUp {
         /// For which vertex it was.
@@ -182,10 +201,22 @@ struct Node {
     /// something that it depends on, ignores the cache.
     tainted: bool,
     wanted: bool,
+    resolution: Resolution,
     definition: Option<Step>,
     content: Option<Step>,
     followers: Vec<VertexId>,
     state: State,
+}
+
+/// What is known of the op of a vertex.
+#[derive(Debug, Clone, PartialEq)]
+enum Resolution {
+    /// It says all itself.
+    Plain,
+    /// It has to be asked for; whoever is asked has not answered yet.
+    Pending,
+    /// The op with its pin.
+    Pinned(Box<Op>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +282,9 @@ impl<'graph> Scheduler<'graph> {
             if is_local(self.graph, *vertex) {
                 self.ready.insert(*vertex);
             }
+            if self.nodes[vertex].resolution == Resolution::Pending {
+                self.ask(Work::Resolve { vertex: *vertex });
+            }
         }
         self.touched.extend(all);
         for target in self.targets.clone() {
@@ -271,6 +305,11 @@ impl<'graph> Scheduler<'graph> {
                 .expect("every event answers one work");
         }
         match event {
+            Event::Resolved { vertex, source } => self.resolved(vertex, *source),
+            Event::ResolveFailed { vertex } => {
+                self.node(vertex).resolution = Resolution::Plain;
+                self.fail(vertex);
+            }
             Event::LookedUp { vertex, found } => self.looked_up(vertex, found),
             Event::Checksummed { id, checksum } => {
                 self.checksums[id.0].answer = Answer::Known(checksum);
@@ -289,7 +328,9 @@ impl<'graph> Scheduler<'graph> {
                 self.fail(vertex);
             }
             Event::Stopped { vertex } => {
-                self.ended(vertex);
+                if self.nodes[&vertex].resolution != Resolution::Pending {
+                    self.ended(vertex);
+                }
                 self.give_up(vertex);
             }
             Event::Cancelled => {
@@ -350,6 +391,14 @@ impl<'graph> Scheduler<'graph> {
             .expect("only vertices that the targets need are looked at")
     }
 
+    /// What a vertex does, as far as that is known.
+    fn op(&self, vertex: VertexId) -> &Op {
+        match &self.nodes[&vertex].resolution {
+            Resolution::Pinned(op) => op,
+            Resolution::Plain | Resolution::Pending => &self.graph.vertex(vertex).op,
+        }
+    }
+
     fn state(&self, vertex: VertexId) -> State {
         self.nodes[&vertex].state
     }
@@ -385,6 +434,7 @@ impl<'graph> Scheduler<'graph> {
     fn define(&mut self, vertex: VertexId) {
         if self.nodes[&vertex].definition.is_some()
             || is_local(self.graph, vertex)
+            || self.nodes[&vertex].resolution == Resolution::Pending
             || self.is_over(vertex)
         {
             return;
@@ -394,8 +444,9 @@ impl<'graph> Scheduler<'graph> {
             .map(|position| self.definition_of(vertex, position))
             .collect();
         if let Some(inputs) = inputs.into_iter().collect() {
+            let definition = Step::new(self.op(vertex), inputs);
             let node = self.node(vertex);
-            node.definition = Some(Step::new(&graph.vertex(vertex).op, inputs));
+            node.definition = Some(definition);
             let consumers = node.consumers.clone();
             self.touched.extend(consumers);
         }
@@ -457,7 +508,7 @@ impl<'graph> Scheduler<'graph> {
         let Some(keys) = keys.into_iter().collect() else {
             return;
         };
-        let step = Step::new(&graph.vertex(vertex).op, keys);
+        let step = Step::new(self.op(vertex), keys);
         let key = step.key();
         let node = self.node(vertex);
         node.content = Some(step);
@@ -538,6 +589,12 @@ impl<'graph> Scheduler<'graph> {
             Answer::Failed => self.fail(vertex),
         }
         None
+    }
+
+    fn resolved(&mut self, vertex: VertexId, source: Source) {
+        let op = Box::new(Op::Source(source));
+        self.node(vertex).resolution = Resolution::Pinned(op);
+        self.touched.push_back(vertex);
     }
 
     fn looked_up(&mut self, vertex: VertexId, found: Option<ResultId>) {
@@ -701,6 +758,9 @@ impl<'graph> Scheduler<'graph> {
         self.ready.clear();
         let mut stopping = Vec::new();
         for (vertex, node) in &mut self.nodes {
+            if node.resolution == Resolution::Pending && node.state == State::Idle {
+                stopping.push(Work::Cancel { vertex: *vertex });
+            }
             match node.state {
                 State::Running => stopping.push(Work::Cancel { vertex: *vertex }),
                 State::Done(_) | State::Failed => {}
@@ -743,6 +803,10 @@ fn needed(graph: &Graph, targets: &[VertexId]) -> BTreeMap<VertexId, Node> {
                 consumers,
                 tainted: tainted && !is_local(graph, id),
                 wanted: false,
+                resolution: match &vertex.op {
+                    Op::Source(source) if source.is_remote() => Resolution::Pending,
+                    _ => Resolution::Plain,
+                },
                 definition: None,
                 content: None,
                 followers: Vec::new(),

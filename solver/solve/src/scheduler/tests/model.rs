@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use llb::op::{
-    Copy, Exec, File, FileAction, FileChange, ImageSource, LocalSource, Mount, MountKind, Network,
-    Security, Source, Tree,
+    Copy, Exec, File, FileAction, FileChange, HttpPin, HttpSource, ImageSource, LocalSource, Mount,
+    MountKind, Network, Security, Source, Tree,
 };
 use llb::{Graph, Key, KeyHasher, Op, VertexId};
 
@@ -82,6 +82,33 @@ pub(super) fn local(name: &str) -> Op {
     }))
 }
 
+/// Answers with the files that go by `address` among the directories, or not at all.
+pub(super) fn http(address: &str) -> Op {
+    Op::Source(Source::Http(HttpSource {
+        url: address.to_owned(),
+        checksum: None,
+        filename: String::new(),
+        mode: 0,
+        owner: (0, 0),
+        pin: None,
+    }))
+}
+
+/// The source of `op`, a remote one, as it is now.
+fn resolve(op: &Op, locals: &Locals) -> Option<Source> {
+    let Op::Source(Source::Http(http)) = op else {
+        panic!("{op:?} need not be resolved")
+    };
+    let files = number(locals.get(&http.url)?);
+    Some(Source::Http(HttpSource {
+        pin: Some(HttpPin {
+            content: oci::Digest::of(&files.to_le_bytes()),
+            last_modified: None,
+        }),
+        ..http.clone()
+    }))
+}
+
 /// The directories that the person who builds lends, by name.
 pub(super) type Locals = BTreeMap<String, Files>;
 
@@ -104,6 +131,8 @@ fn evaluate(op: &Op, inputs: &[Files], locals: &Locals) -> Option<Files> {
             number(&image.id.to_string()),
         )])),
         Op::Source(Source::Local(local)) => Some(locals[&local.name].clone()),
+        Op::Source(Source::Http(http)) => locals.get(&http.url).cloned(),
+        Op::Source(Source::Git(_)) => panic!("the model has no repositories"),
         Op::Exec(exec) => Some(evaluate_exec(exec, inputs)),
         Op::File(file) => {
             let mut files = inputs[0].clone();
@@ -164,6 +193,7 @@ pub(super) struct Build<'a> {
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) outcome: Outcome,
+    pub(super) resolved: BTreeSet<VertexId>,
     /// In the order in which they started.
     pub(super) ran: Vec<VertexId>,
     /// Found in the cache.
@@ -199,8 +229,10 @@ impl World {
             }
             let work = under_way.swap_remove(choose(&under_way));
             let event = self.answer(build, &work, &mut report);
-            stopped |= matches!(event, Event::Failed { .. } | Event::ChecksumFailed { .. })
-                && build.options.on_failure == OnFailure::Stop;
+            stopped |= matches!(
+                event,
+                Event::Failed { .. } | Event::ChecksumFailed { .. } | Event::ResolveFailed { .. }
+            ) && build.options.on_failure == OnFailure::Stop;
             let more = scheduler.handle(event);
             assert!(
                 !stopped || more.iter().all(|work| matches!(work, Work::Cancel { .. })),
@@ -246,6 +278,7 @@ impl World {
                     report.asked_to_stop.insert(*vertex);
                     continue;
                 }
+                Work::Resolve { vertex } => assert!(report.resolved.insert(*vertex)),
                 Work::Checksum { .. } => {}
             }
             under_way.push(work);
@@ -259,6 +292,21 @@ impl World {
 
     fn answer(&mut self, build: &Build<'_>, work: &Work, report: &mut Report) -> Event {
         match work {
+            Work::Resolve { vertex } if report.asked_to_stop.contains(vertex) => {
+                Event::Stopped { vertex: *vertex }
+            }
+            Work::Resolve { vertex } => {
+                match resolve(&build.graph.vertex(*vertex).op, build.locals) {
+                    Some(source) => Event::Resolved {
+                        vertex: *vertex,
+                        source: Box::new(source),
+                    },
+                    None => {
+                        report.failed.insert(*vertex);
+                        Event::ResolveFailed { vertex: *vertex }
+                    }
+                }
+            }
             Work::Lookup { vertex, key } => {
                 let found = self.cache.get(key).copied();
                 if let Some(found) = found {
@@ -327,6 +375,7 @@ impl Report {
     fn new() -> Self {
         Self {
             outcome: Outcome::Cancelled,
+            resolved: BTreeSet::new(),
             ran: Vec::new(),
             cached: BTreeSet::new(),
             cut_off: BTreeSet::new(),

@@ -6,7 +6,7 @@ use llb::{Graph, Input, Metadata, Op, VertexId};
 use proptest::prelude::*;
 
 use super::super::is_local;
-use super::model::{Build, Locals, Report, World, copy, exec, image, interpret, local};
+use super::model::{Build, Locals, Report, World, copy, exec, http, image, interpret, local};
 use crate::{OnFailure, Options, Outcome};
 
 const PATHS: [&str; 3] = ["/out", "/a", "/image"];
@@ -31,7 +31,7 @@ fn sketch() -> impl Strategy<Value = Sketch> {
     ];
     // Small moduli make steps that come to the same although they ran on something else.
     let numbers = (
-        0..12u8,
+        0..13u8,
         0..3u8,
         prop::sample::select(vec![1, 2, u64::MAX]),
         0..PATHS.len(),
@@ -79,6 +79,7 @@ fn draw(sketches: &[Sketch]) -> Drawing {
             0 => (image(&text), vec![]),
             1 => (local(&text), vec![]),
             2..5 => (copy(path, "/a"), vec![input(0), input(1)]),
+            12 => (http(&text), vec![]),
             5 => (Op::Merge, vec![input(0), input(1)]),
             6..9 => (
                 exec(&text, sketch.modulus, &[(1, path), (2, "/out")]),

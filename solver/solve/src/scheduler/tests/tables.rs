@@ -4,6 +4,7 @@
 //! ```text
 //! NAME = image TEXT
 //! NAME = local /PATH:CONTENT …
+//! NAME = http ADDRESS /PATH:CONTENT …        without content: nobody answers
 //! NAME = run ROOT TEXT [NAME:/PATH …]        writes something to /out
 //! NAME = same ROOT TEXT [NAME:/PATH …]       always writes the same to /out
 //! NAME = copy ROOT NAME:/PATH
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use llb::{Graph, Input, Metadata, Op, VertexId};
 
-use super::model::{Build, Files, Locals, Report, World, copy, exec, image, local};
+use super::model::{Build, Files, Locals, Report, World, copy, exec, http, image, local};
 use crate::{Event, OnFailure, Options, Outcome, Scheduler, Work};
 
 #[derive(Default)]
@@ -49,6 +50,11 @@ impl Drawing {
         let (op, inputs) = if words[0] == "local" {
             self.locals.insert(name.to_owned(), files(&parts));
             (local(name), vec![])
+        } else if words[0] == "http" {
+            if !parts.is_empty() {
+                self.locals.insert(plain[0].to_owned(), files(&parts));
+            }
+            (http(plain[0]), vec![])
         } else {
             self.op(words[0], &plain, &parts)
         };
@@ -231,6 +237,76 @@ fn what_was_cut_off_once_is_found_at_once_the_next_time() {
     edited.build(&mut world, Options::default());
     let report = edited.build(&mut world, Options::default());
     assert_eq!(edited.draw(&report), "context ran, final cached");
+}
+
+const FETCHED: &str = "
+    base = image debian
+    page = http example.com/a /page:1
+    copied = copy base page:/page
+    target = run copied make
+";
+
+#[test]
+fn what_is_fetched_is_asked_for_before_anything_and_brought_in_where_it_is_needed() {
+    let all = "base ran, page ran, copied ran, target ran";
+    let (drawing, report) = check(FETCHED, Options::default(), all);
+    assert_eq!(report.resolved, [drawing.vertices["page"]].into());
+    assert_eq!(rebuild(FETCHED, FETCHED), "target cached");
+}
+
+#[test]
+fn another_answer_is_another_source_and_another_address_is_not() {
+    assert_eq!(
+        rebuild(FETCHED, &FETCHED.replace("/page:1", "/page:2")),
+        "base cached, page ran, copied ran, target ran"
+    );
+    assert_eq!(
+        rebuild(
+            FETCHED,
+            &FETCHED.replace("example.com/a", "mirror.example.com/a")
+        ),
+        "target cached"
+    );
+}
+
+#[test]
+fn two_addresses_of_the_same_are_brought_in_once() {
+    let project = "
+        one = http a /page:1
+        two = http b /page:1
+        target = merge one two
+    ";
+    let expected = "one ran, two cut off, target ran";
+    check(project, Options::default(), expected);
+}
+
+#[test]
+fn what_nobody_answers_for_fails_all_that_needs_it() {
+    let project = FETCHED.replace("/page:1", "");
+    let (drawing, report) = check(&project, Options::default(), "page failed");
+    assert_eq!(
+        report.outcome,
+        Outcome::Failed(vec![drawing.vertices["page"]])
+    );
+}
+
+#[test]
+fn giving_up_stops_asking() {
+    let project = Drawing::of(FETCHED);
+    let mut scheduler = Scheduler::new(
+        &project.graph,
+        vec![project.target.unwrap()],
+        Options::default(),
+    );
+    let page = project.vertices["page"];
+    assert_eq!(scheduler.start(), [Work::Resolve { vertex: page }]);
+    assert_eq!(
+        scheduler.handle(Event::Cancelled),
+        [Work::Cancel { vertex: page }]
+    );
+    assert_eq!(scheduler.outcome(), None, "it is still being asked for");
+    assert_eq!(scheduler.handle(Event::Stopped { vertex: page }), []);
+    assert_eq!(scheduler.outcome(), Some(Outcome::Cancelled));
 }
 
 #[test]
