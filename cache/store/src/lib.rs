@@ -7,6 +7,7 @@
 //! snapshots/ID/tree    its tree manifest
 //! mounts/HEX           cache mounts: directories that outlive builds
 //! stat/HEX             what is known of files of the host, one file a directory
+//! sources/HEX          mirrors of repositories, what servers answered last: hints
 //! locks/               one file a key or cache mount that somebody works on
 //! tmp/OWNER/           work under way; OWNER/lock is held as long as the owner lives
 //! ```
@@ -37,6 +38,7 @@ mod open;
 mod owner;
 mod results;
 mod snapshots;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -17,6 +17,7 @@ mod source;
 use std::sync::Arc;
 
 use llb::Op;
+use llb::op::Source;
 use sandbox::network::Networks;
 use snapshot::{Local, Snapshots};
 use solve::Selector;
@@ -28,7 +29,9 @@ pub use context::{Context, Session};
 pub use exec::ExecError;
 pub use file::FileError;
 pub use merge::MergeError;
-pub use source::SourceError;
+pub use source::{GitError, HttpSourceError, SourceError};
+
+use source::Http;
 
 /// What one output of a vertex is.
 #[derive(Debug, Clone)]
@@ -45,6 +48,7 @@ pub struct Ops {
     pub(crate) snapshots: Snapshots,
     /// Shared by all steps; its pool is set up by the first that needs it.
     pub(crate) networks: Networks,
+    pub(crate) http: Http,
 }
 
 impl Ops {
@@ -55,7 +59,21 @@ impl Ops {
             store,
             snapshots,
             networks,
+            http: Http::default(),
         }
+    }
+
+    /// Asks outside what a source is at the moment: the same source with its pin. A source that is
+    /// not remote, or that has its pin, is what it is.
+    ///
+    /// # Errors
+    /// [`OpError::Cancelled`] once `context.cancel` was called.
+    pub fn resolve(&self, source: &Source, context: &Context<'_>) -> Result<Source, OpError> {
+        let resolved = source::resolve(self, source, context);
+        resolved.map_err(|error| match context.cancel.is_cancelled() {
+            true => OpError::Cancelled,
+            false => error.into(),
+        })
     }
 
     /// Does what `op` says to `inputs`, which stand in the order of the vertex's, and gives its outputs.

@@ -1,12 +1,24 @@
-//! Sources: images whose layers are in the store, directories that the session lends.
+//! Sources: images whose layers are in the store, directories that the session lends, files of the
+//! web, repositories.
+
+mod git;
+mod http;
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+use llb::Key;
 use llb::op::{ImageSource, LocalSource, Source};
 use snapshot::{PatternError, Patterns, SnapshotError};
-use store::StoreError;
+use store::{KeyLock, StoreError};
 
-use crate::{Context, Ops, Ref};
+use crate::{Cancel, Context, Ops, Ref};
+
+pub use git::GitError;
+pub use http::HttpSourceError;
+
+pub(crate) use http::Http;
 
 /// Why a source could not be brought in.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +44,12 @@ pub enum SourceError {
         #[source]
         source: PatternError,
     },
+    /// An address cannot be had.
+    #[error(transparent)]
+    Http(#[from] HttpSourceError),
+    /// A repository cannot be had.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// A directory cannot be opened.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -44,7 +62,36 @@ pub(crate) fn run(ops: &Ops, source: &Source, context: &Context<'_>) -> Result<R
     match source {
         Source::Image(image) => layers(ops, image),
         Source::Local(local) => directory(ops, local, context),
+        Source::Http(source) => Ok(http::bring(ops, source, context)?),
+        Source::Git(source) => Ok(git::bring(ops, source, context)?),
     }
+}
+
+/// The same source with its pin, where it needs one.
+pub(crate) fn resolve(
+    ops: &Ops,
+    source: &Source,
+    context: &Context<'_>,
+) -> Result<Source, SourceError> {
+    Ok(match source {
+        Source::Http(source) => Source::Http(http::resolve(ops, source, context)?),
+        Source::Git(source) => Source::Git(git::resolve(ops, source, context)?),
+        Source::Image(_) | Source::Local(_) => source.clone(),
+    })
+}
+
+/// The sole right to what is remembered of a source. A lock that is waited for cannot be cancelled,
+/// so it is tried again and again; `None` once it is not wanted any more.
+fn claim(ops: &Ops, key: &Key, cancel: &Cancel) -> Result<Option<KeyLock>, StoreError> {
+    let mut pause = Duration::from_millis(1);
+    while !cancel.is_cancelled() {
+        if let Some(lock) = ops.store.try_lock_key(key)? {
+            return Ok(Some(lock));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    Ok(None)
 }
 
 /// The chain of an image's layers.

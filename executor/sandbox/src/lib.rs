@@ -34,3 +34,4 @@ pub use spawn::{SpawnError, spawn};
 pub use spec::{
     Limits, Mount, MountSource, Network, Privileges, Spec, Stdio, Stream, Terminal, User,
 };
+pub use sys::end_with_thread;

@@ -10,6 +10,8 @@ mod raw;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -21,6 +23,28 @@ pub(crate) use guard::Guard;
 
 /// Every signal, as `rt_sigprocmask` takes it.
 const ALL_SIGNALS: u64 = u64::MAX;
+
+/// Has the program of `command`, one of the host's that works for rbuild, be killed when the thread
+/// that starts it ends, and make files that others may read.
+///
+/// What the program itself starts is not killed with it; that it loses its pipes must be enough.
+pub fn end_with_thread(command: &mut Command) {
+    let owner = rustix::process::getpid();
+    let prepare = move || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        // It may have ended in the meantime, and then no signal comes.
+        match rustix::process::getppid() {
+            Some(parent) if parent == owner => Ok(()),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    };
+    // SAFETY: the closure runs between fork and exec. It makes four system calls on its own stack,
+    // and neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
 
 /// What the kernel said about a child that never ran its program.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use llb::op::{
-    Copy, Exec, FileChange, ModeChange, Mount, MountKind, Network, Owner, Security, Source, Tree,
+    Copy, Exec, FileChange, GitTimes, ModeChange, Mount, MountKind, Network, Owner, Security,
+    Source, Tree,
 };
 use llb::{Input, Op, Vertex};
 use lower::{Plan, PlanError};
@@ -139,6 +140,33 @@ fn op(vertex: &Vertex) -> Vec<String> {
         }
         Op::Source(Source::Local(local)) => {
             vec![format!("local {} without {:?}", local.name, local.ignore)]
+        }
+        Op::Source(Source::Http(http)) => {
+            let mut text = format!("http {} as {} {:o}", http.url, http.filename, http.mode);
+            if let Some(checksum) = &http.checksum {
+                let _ = write!(text, " is {checksum}");
+            }
+            vec![text]
+        }
+        Op::Source(Source::Git(git)) => {
+            let mut text = format!(
+                "git {} at {:?} below {}",
+                git.remote, git.reference, git.subdir
+            );
+            if let Some(checksum) = &git.checksum {
+                let _ = write!(text, " is {checksum}");
+            }
+            for (is_so, word) in [
+                (git.keep_git_dir, " with .git"),
+                (!git.submodules, " without submodules"),
+                (git.times == GitTimes::Commit, " of the commit's time"),
+                (git.fetch_by_commit, " by commit"),
+            ] {
+                if is_so {
+                    text.push_str(word);
+                }
+            }
+            vec![text]
         }
         Op::Exec(exec) => self::exec(exec, &from),
         Op::File(file) => file
