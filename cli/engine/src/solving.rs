@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, Sender};
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
-use ops::{OpError, Ref};
+use ops::Ref;
 use solve::progress::{VertexError, VertexStatus};
 use solve::{
     ChecksumId, Event, Options, Outcome, OutputOf, ResultId, Scheduler, Selector, Step, Work,
@@ -36,6 +36,10 @@ type Panic = Box<dyn Any + Send>;
 
 /// What the loop is told.
 enum Message {
+    Resolved {
+        vertex: VertexId,
+        resolved: Result<Source, Unsuccessful>,
+    },
     Checksummed {
         id: ChecksumId,
         vertex: VertexId,
@@ -109,6 +113,8 @@ struct Solving<'l, 'scope, 'env> {
     layers: &'l Layers<'scope, 'env>,
     sender: Sender<Told>,
     results: Results,
+    /// What remote sources are at the moment.
+    resolved: HashMap<VertexId, Source>,
     /// How to stop what runs.
     cancels: HashMap<VertexId, Cancel>,
     started: HashMap<VertexId, SystemTime>,
@@ -143,6 +149,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             layers,
             sender,
             results: Results::default(),
+            resolved: HashMap::new(),
             cancels: HashMap::new(),
             started: HashMap::new(),
             told: HashSet::new(),
@@ -189,6 +196,10 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     /// Does a work or has it done; gives the answer if it is there at once.
     fn perform(&mut self, work: Work) -> Option<Event> {
         match work {
+            Work::Resolve { vertex } => {
+                self.begin_resolving(vertex);
+                None
+            }
             Work::Lookup { vertex, key } => {
                 let found = self.look_up(vertex, &key).unwrap_or_else(|error| {
                     self.fail(error.into());
@@ -232,6 +243,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     /// What happened, told to people, as the scheduler takes it.
     fn event(&mut self, message: Message) -> Event {
         match message {
+            Message::Resolved { vertex, resolved } => self.resolved(vertex, resolved),
             Message::Checksummed {
                 id,
                 checksum: Ok(checksum),
@@ -272,6 +284,42 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         Ok(Some(self.results.add_cached(outputs)))
     }
 
+    /// Asks outside what a source is. People are told that it begins: it may take a while, and may be
+    /// all that there is to do.
+    fn begin_resolving(&mut self, vertex: VertexId) {
+        let job = self.job;
+        let cancel = Cancel::default();
+        self.cancels.insert(vertex, cancel.clone());
+        self.tell_running(vertex);
+        self.spawn(move || Message::Resolved {
+            vertex,
+            resolved: worker::resolve(job, vertex, &cancel),
+        });
+    }
+
+    fn resolved(&mut self, vertex: VertexId, resolved: Result<Source, Unsuccessful>) -> Event {
+        self.cancels.remove(&vertex);
+        match resolved {
+            Ok(source) => {
+                self.resolved.insert(vertex, source.clone());
+                Event::Resolved {
+                    vertex,
+                    source: Box::new(source),
+                }
+            }
+            Err(unsuccessful) if unsuccessful.is_cancelled() => {
+                self.told.insert(vertex);
+                self.tell_end(vertex, Some(VertexError::Canceled));
+                Event::Stopped { vertex }
+            }
+            Err(unsuccessful) => {
+                self.told.insert(vertex);
+                self.fail_step(vertex, unsuccessful);
+                Event::ResolveFailed { vertex }
+            }
+        }
+    }
+
     fn begin_checksum(&self, id: ChecksumId, vertex: VertexId, of: OutputOf, selector: Selector) {
         let of = self.results.output(of);
         let ops = &self.job.engine.ops;
@@ -302,11 +350,13 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         if let Err(error) = self.results.keep(&inputs, &job.engine.store) {
             return Some(self.executed(vertex, Err(Unsuccessful::quietly(error))));
         }
+        let source = self.resolved.get(&vertex).cloned();
         let run = move || {
             worker::execute(
                 job,
                 &worker::Task {
                     vertex,
+                    source,
                     inputs,
                     records,
                     cancel,
@@ -352,9 +402,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                     result: self.results.add(outputs),
                 }
             }
-            Err(unsuccessful)
-                if matches!(*unsuccessful.error, StepError::Run(OpError::Cancelled)) =>
-            {
+            Err(unsuccessful) if unsuccessful.is_cancelled() => {
                 self.tell_end(vertex, Some(VertexError::Canceled));
                 Event::Stopped { vertex }
             }
@@ -405,11 +453,15 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     fn tell_start(&mut self, vertex: VertexId) {
-        let now = SystemTime::now();
         self.told.insert(vertex);
-        self.started.insert(vertex, now);
+        self.tell_running(vertex);
+    }
+
+    /// Tells that something is done for a vertex, which may turn out to be cached after all.
+    fn tell_running(&mut self, vertex: VertexId) {
+        let since = *self.started.entry(vertex).or_insert_with(SystemTime::now);
         self.job.reporter.vertex(VertexStatus {
-            started: Some(now),
+            started: Some(since),
             ..self.status(vertex)
         });
     }
@@ -439,7 +491,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             self.told.insert(vertex);
             self.cached.insert(vertex);
             self.job.reporter.vertex(VertexStatus {
-                started: now,
+                started: self.started.get(&vertex).copied().or(now),
                 completed: now,
                 cached: true,
                 ..self.status(vertex)

@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A vertex to run.
 pub(crate) struct Task {
     pub(crate) vertex: VertexId,
+    /// What to bring in, if the vertex is a source that had to be asked for.
+    pub(crate) source: Option<Source>,
     pub(crate) inputs: Vec<Ref>,
     /// What its result is recorded under.
     pub(crate) records: Vec<Step>,
@@ -59,6 +61,34 @@ impl Unsuccessful {
             log: Vec::new(),
         }
     }
+
+    /// Whether it only did as it was told.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(*self.error, StepError::Run(OpError::Cancelled))
+    }
+}
+
+/// Asks outside what a vertex's source is at the moment.
+pub(crate) fn resolve(
+    job: &Job<'_>,
+    vertex: VertexId,
+    cancel: &Cancel,
+) -> Result<Source, Unsuccessful> {
+    let vertex = job.plan.graph.vertex(vertex);
+    let Op::Source(source) = &vertex.op else {
+        panic!("only sources are resolved")
+    };
+    let tail = Tail::new(job.reporter, *vertex.digest());
+    let context = ops::Context {
+        session: job.request,
+        log: &|stream, data| tail.write(stream, data),
+        cancel,
+    };
+    let resolved = job.engine.ops.resolve(source, &context);
+    resolved.map_err(|error| Unsuccessful {
+        error: Box::new(error.into()),
+        log: tail.into_lines(),
+    })
 }
 
 /// Runs a vertex and records what came of it, unless another process does.
@@ -67,7 +97,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
     let Some(last) = task
         .records
         .last()
-        .filter(|_| !matches!(vertex.op, Op::Source(_)))
+        .filter(|_| !matches!(&vertex.op, Op::Source(source) if !source.is_remote()))
     else {
         return run(job, task).map(|outputs| Executed {
             outputs,
@@ -123,7 +153,9 @@ fn run(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
         log: &|stream, data| tail.write(stream, data),
         cancel: &task.cancel,
     };
-    let outputs = job.engine.ops.run(&vertex.op, &task.inputs, &context);
+    let resolved = task.source.clone().map(Op::Source);
+    let op = resolved.as_ref().unwrap_or(&vertex.op);
+    let outputs = job.engine.ops.run(op, &task.inputs, &context);
     outputs.map_err(|error| Unsuccessful {
         error: Box::new(error.into()),
         log: tail.into_lines(),
@@ -204,7 +236,7 @@ fn write(
 fn snapshot(output: &Ref) -> Option<SnapshotId> {
     match output {
         Ref::Snapshot(id) => *id,
-        // Only a source gives a directory, and sources are not recorded.
+        // Only a local source gives a directory, and those are not recorded.
         Ref::Local(_) => None,
     }
 }

@@ -175,7 +175,10 @@ impl<'a> Git<'a> {
     /// wanted any more or writes too much. `None` for too much.
     fn attend(&self, child: &mut Child) -> Result<(Option<Vec<u8>>, String), GitError> {
         let group = Pid::from_child(child);
-        let kill = move || drop(rustix::process::kill_process_group(group, Signal::KILL));
+        let kill = move || {
+            // Gone already, perhaps.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        };
         let _kill = self.context.cancel.on_cancel(kill);
         let stdout = child.stdout.take().expect("it was asked for");
         let stderr = child.stderr.take().expect("it was asked for");
