@@ -206,7 +206,7 @@ fn root_only_what_is_asked_for_holds_inside() {
     room.check(
         "--rm user=web",
         "id; echo $HOME",
-        (0, "uid=7 gid=8 groups=8\n/srv\n"),
+        (0, "uid=7(web) gid=8 groups=8\n/srv\n"),
     );
     room.check("--rm user=7:9", "id", (0, "uid=7(web) gid=9 groups=9\n"));
     room.check(
@@ -344,7 +344,7 @@ fn root_only_a_terminal_is_passed_through_and_given_back() {
     tcsetwinsize(&screen, size(12, 34)).unwrap();
     let ours = ioctl_tiocgptpeer(&screen, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     let end = || Stdio::from(ours.try_clone().unwrap());
-    let script = "stty size; tty; echo $TERM; trap 'stty size' WINCH; echo ready; read line; echo got $line; exit 9";
+    let script = "stty size; tty; echo $TERM; trap 'stty size' WINCH; echo ready; until read line; do :; done; echo got $line; exit 9";
     let mut command = room.command("--rm -t -i", script);
     let mut owner = command
         .stdin(end())
