@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use store::Store;
 
 use args::{Command, CommandLine, ImageCommand};
+use exit::Exit;
 use fault::Fault;
 use progress::report::Detail;
 use progress::terminal::say;
@@ -32,8 +33,8 @@ use progress::terminal::say;
 fn main() -> ExitCode {
     diagnostics::word_panics();
     diagnostics::start_log();
-    match CommandLine::read(std::env::args_os().collect()).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
+    match CommandLine::read(std::env::args_os().collect()).and_then(obey) {
+        Ok(exit) => exit.into(),
         Err(fault) => {
             say(&fault.words());
             fault.status().into()
@@ -51,42 +52,30 @@ fn recover(store: &Store) -> Result<(), Fault> {
     Ok(())
 }
 
-fn run(line: CommandLine) -> Result<(), Fault> {
+fn obey(line: CommandLine) -> Result<Exit, Fault> {
     if let Command::Version = line.command {
-        return Ok(output::print(concat!(
-            "rbuild ",
-            env!("CARGO_PKG_VERSION"),
-            "\n"
-        ))?);
+        output::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"))?;
+        return Ok(Exit::Success);
     }
     let root = line.root.map_or_else(store::default_root, Ok)?;
     let store = Store::open(&root)?;
     recover(&store)?;
-    let detail = if line.debug {
-        Detail::Full
-    } else {
-        Detail::Summary
-    };
+    let detail = if line.debug { Detail::Full } else { Detail::Summary };
     match line.command {
-        Command::Build(args) | Command::Image(ImageCommand::Build(args)) => {
-            build::build(store, &args, detail)
-        }
-        Command::Run(_) => Err(Fault::usage("`rbuild run` is not supported yet")),
+        Command::Run(args) => return run::run(store, &args),
+        Command::Build(args) | Command::Image(ImageCommand::Build(args)) => build::build(store, &args, detail),
+        Command::Ps(args) => containers::ps(&store, &args),
+        Command::Rm(args) => containers::rm(&store, &args),
         Command::Images(args) | Command::Image(ImageCommand::Ls(args)) => image::ls(&store, &args),
         Command::Rmi(args) | Command::Image(ImageCommand::Rm(args)) => image::rm(&store, &args),
         Command::Image(ImageCommand::Prune(args)) => image::prune(&store, &args),
         Command::Tag(args) | Command::Image(ImageCommand::Tag(args)) => image::tag(&store, &args),
-        Command::History(args) | Command::Image(ImageCommand::History(args)) => {
-            image::history(&store, &args)
-        }
-        Command::Inspect(args) | Command::Image(ImageCommand::Inspect(args)) => {
-            image::inspect(&store, &args)
-        }
+        Command::History(args) | Command::Image(ImageCommand::History(args)) => image::history(&store, &args),
+        Command::Inspect(args) | Command::Image(ImageCommand::Inspect(args)) => image::inspect(&store, &args),
         Command::Save(args) | Command::Image(ImageCommand::Save(args)) => image::save(store, &args),
         Command::Load(args) | Command::Image(ImageCommand::Load(args)) => image::load(store, &args),
-        Command::Import(args) | Command::Image(ImageCommand::Import(args)) => {
-            image::import(store, &args)
-        }
+        Command::Import(args) | Command::Image(ImageCommand::Import(args)) => image::import(store, &args),
         Command::Version => Ok(()),
-    }
+    }?;
+    Ok(Exit::Success)
 }

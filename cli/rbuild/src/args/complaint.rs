@@ -46,7 +46,8 @@ pub(super) fn complaint(error: &clap::Error) -> Fault {
 }
 
 /// Options of docker that mean something, but not to this rbuild yet.
-const LATER: [&str; 41] = [
+const LATER: &[&str] = &[
+    "--tmpfs", "--privileged", "--init",
     "--allow",
     "--annotation",
     "--attest",

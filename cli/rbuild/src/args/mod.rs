@@ -19,7 +19,7 @@ pub(crate) use image::{
     HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, RmArgs,
     SaveArgs, TagArgs,
 };
-pub(crate) use run::RunArgs;
+pub(crate) use run::{ForgetArgs, PsArgs, RunArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -49,6 +49,8 @@ Usage: rbuild [OPTIONS] PATH          build, the same as `rbuild build`
 Build and run:
   build       Build an image from a Dockerfile
   run         Run a command in a new container
+  ps          List containers
+  rm          Forget containers that are over
 
 Images:
   images      List images
@@ -77,6 +79,10 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     /// Run a command in a new container
     Run(Box<RunArgs>),
+    /// List containers
+    Ps(PsArgs),
+    /// Forget containers that are over
+    Rm(ForgetArgs),
     /// Work with images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -134,8 +140,8 @@ impl CommandLine {
     }
 }
 
-const COMMANDS: [&str; 14] = [
-    "build", "b", "run", "image", "images", "rmi", "tag", "history", "inspect", "save", "load",
+const COMMANDS: [&str; 16] = [
+    "build", "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history", "inspect", "save", "load",
     "import", "version", "help",
 ];
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Network, bytes};
+use super::Network;
 
 /// `run`
 #[derive(Debug, Args)]
@@ -44,9 +44,6 @@ pub(crate) struct RunArgs {
         help_heading = "What it sees"
     )]
     pub(crate) volume: Vec<String>,
-    /// An empty file system in memory
-    #[arg(long, value_name = "PATH[:OPTIONS]", help_heading = "What it sees")]
-    pub(crate) tmpfs: Vec<String>,
     /// The network: default (its own, with NAT), none or host
     #[arg(
         long,
@@ -76,13 +73,29 @@ pub(crate) struct RunArgs {
     /// Keep the image's files as they are
     #[arg(long, help_heading = "How it runs")]
     pub(crate) read_only: bool,
-    /// Give it all privileges
-    #[arg(long, help_heading = "How it runs")]
-    pub(crate) privileged: bool,
-    /// Run a small init that reaps processes and forwards signals
-    #[arg(long, help_heading = "How it runs")]
-    pub(crate) init: bool,
-    /// The size of /dev/shm, as 64m
-    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "How it runs")]
-    pub(crate) shm_size: Option<u64>,
+}
+
+/// `ps`
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Also those that are over
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Do not cut anything
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `rm`
+#[derive(Debug, Args)]
+pub(crate) struct ForgetArgs {
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub(crate) containers: Vec<String>,
 }

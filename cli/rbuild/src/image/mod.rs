@@ -39,7 +39,7 @@ fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
 }
 
 /// The config of an image.
-fn config(store: &Store, image: &ImageRecord) -> Result<ImageConfig, ConfigError> {
+pub(crate) fn config(store: &Store, image: &ImageRecord) -> Result<ImageConfig, ConfigError> {
     let bytes = std::io::read_to_string(store.open_blob(&image.id)?).map_err(|source| {
         ConfigError::Read {
             id: image.id,
@@ -54,7 +54,7 @@ fn config(store: &Store, image: &ImageRecord) -> Result<ImageConfig, ConfigError
 
 /// Why an image's config cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum ConfigError {
+pub(crate) enum ConfigError {
     #[error(transparent)]
     Open(#[from] store::StoreError),
     #[error("cannot read the config {id}")]
@@ -84,7 +84,7 @@ fn ago(time: Option<jiff::Timestamp>) -> String {
 }
 
 /// A time as Go prints it, in the time zone of the machine.
-fn clock_time(time: Option<jiff::Timestamp>) -> String {
+pub(crate) fn clock_time(time: Option<jiff::Timestamp>) -> String {
     let Some(time) = time else {
         return "N/A".to_owned();
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use container::{Record, State};
 use oci::Reference;
 use store::{ImageRecord, Store};
 
@@ -81,6 +82,14 @@ fn meant_name(word: &str, image: &ImageRecord, names: &[Reference]) -> Option<Re
 }
 
 fn delete(store: &Store, image: &ImageRecord, names: &[Reference]) -> Result<Vec<String>, Fault> {
+    let containers = container::list(store)?;
+    let uses = |(record, state): &&(Record, State)| record.image_id == image.id && *state == State::Running;
+    if let Some((record, _)) = containers.iter().find(uses) {
+        let (id, container) = (image.id.short(), record.short_id());
+        return Err(Fault::from(anyhow::anyhow!(
+            "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {container}"
+        )));
+    }
     store.remove_image(&image.id)?;
     let mut lines: Vec<String> = names.iter().map(untagged).collect();
     lines.push(format!("Deleted: {}\n", image.id));

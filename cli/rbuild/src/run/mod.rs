@@ -2,3 +2,112 @@
 
 mod environment;
 mod volume;
+
+use std::path::PathBuf;
+
+use container::{Network, Request, RunError};
+use snapshot::Snapshots;
+use store::{ImageRecord, Store};
+
+use crate::args::{self, RunArgs};
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::{image, pairs};
+use volume::Volume;
+
+/// Runs the container to its end, and ends as it does.
+pub(crate) fn run(store: Store, args: &RunArgs) -> Result<Exit, Fault> {
+    let request = request(&store, args).map_err(|fault| fault.exit(Exit::Usage))?;
+    match container::run(&Snapshots::new(store), request) {
+        Ok(0) => Ok(Exit::Success),
+        Ok(code) => Ok(Exit::Status(code)),
+        Err(error) => Err(in_words(error)),
+    }
+}
+
+/// What `args` mean.
+fn request(store: &Store, args: &RunArgs) -> Result<Request, Fault> {
+    let (word, command) = args.words.split_first().ok_or_else(|| Fault::usage("`run` needs an image"))?;
+    let volumes = volumes(&args.volume)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let env = environment::environment(&args.env_file, &args.env, variable)?;
+    let extra_hosts = pairs::hosts(&args.add_host)?;
+    let workdir = args.workdir.clone();
+    if let Some(path) = workdir.as_ref().filter(|path| !path.starts_with('/')) {
+        let message = format!("the working directory '{path}' is invalid, it needs to be an absolute path");
+        return Err(Fault::usage(message));
+    }
+    let image = find(store, word)?;
+    Ok(Request {
+        image: word.clone(),
+        image_id: image.id,
+        config: image::config(store, &image)?,
+        top: image.top,
+        args: command.to_vec(),
+        entrypoint: args.entrypoint.clone().map(|program| vec![program]),
+        env,
+        workdir,
+        user: args.user.clone(),
+        hostname: args.hostname.clone(),
+        volumes,
+        name: args.name.clone(),
+        network: network(args.network),
+        extra_hosts,
+        read_only: args.read_only,
+        tty: args.tty,
+        interactive: args.interactive,
+        remove: args.rm,
+    })
+}
+
+fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
+    store.resolve(word).map_err(|error| match error {
+        store::ResolveError::Unknown(_) => {
+            let name = word.parse::<oci::Reference>().map_or_else(|_| word.to_owned(), |name| name.familiar());
+            Fault::from(anyhow::anyhow!("Unable to find image '{name}' locally"))
+                .hint("images are not pulled yet: bring it in with `rbuild image load` or `rbuild image import`")
+        }
+        other => other.into(),
+    })
+}
+
+fn volumes(texts: &[String]) -> Result<Vec<container::Volume>, Fault> {
+    let here = std::env::current_dir()?;
+    let volumes = texts.iter().map(|text| Volume::parse(text, &here)).collect::<Result<Vec<_>, _>>()?;
+    for volume in &volumes {
+        volume.provide()?;
+    }
+    let mount = |volume: Volume| container::Volume {
+        source: volume.source,
+        target: PathBuf::from(volume.target),
+        read_only: volume.read_only,
+    };
+    Ok(volumes.into_iter().map(mount).collect())
+}
+
+fn network(network: args::Network) -> Network {
+    match network {
+        args::Network::Default => Network::Default,
+        args::Network::None => Network::None,
+        args::Network::Host => Network::Host,
+    }
+}
+
+fn in_words(error: RunError) -> Fault {
+    let exit = match error.exit_code() {
+        126 => Exit::NotExecutable,
+        127 => Exit::NotFound,
+        _ => Exit::Usage,
+    };
+    let hint = match &error {
+        RunError::NoTerminal => Some("leave -t away where no terminal is, or -i where nobody types"),
+        RunError::NoCommand => Some("name a command behind the image"),
+        RunError::Record(container::RecordError::Conflict { .. }) => Some("`rbuild rm NAME` forgets a container that is over"),
+        _ => None,
+    };
+    let fault = Fault::from(error).exit(exit);
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}
