@@ -12,5 +12,5 @@ mod record;
 mod run;
 mod terminal;
 
-pub use record::{Record, RecordError, State, list, remove};
+pub use record::{Ended, Record, RecordError, State, list, remove};
 pub use run::{Network, Request, RunError, Volume, run};
