@@ -20,7 +20,10 @@ pub(crate) fn ps(store: &Store, args: &PsArgs) -> Result<(), Fault> {
     let mut containers = container::list(store)?;
     containers.retain(|(_, state)| args.all || *state == State::Running);
     let now = jiff::Timestamp::now();
-    let rows: Vec<Value> = containers.iter().map(|(record, state)| row(record, *state, now, args.no_trunc)).collect();
+    let rows: Vec<Value> = containers
+        .iter()
+        .map(|(record, state)| row(record, *state, now, args.no_trunc))
+        .collect();
     if args.quiet {
         let ids = rows.iter().filter_map(|row| row["ID"].as_str());
         return Ok(print(&ids.map(|id| format!("{id}\n")).collect::<String>())?);
@@ -30,7 +33,8 @@ pub(crate) fn ps(store: &Store, args: &PsArgs) -> Result<(), Fault> {
     Ok(print(&format.show(&headings(), &rows)?)?)
 }
 
-const COLUMNS: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const COLUMNS: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
 fn headings() -> Value {
     json!({
@@ -47,10 +51,15 @@ fn headings() -> Value {
 }
 
 fn row(record: &Record, state: State, now: jiff::Timestamp, no_trunc: bool) -> Value {
-    let since = |time: jiff::Timestamp| human::duration(now.duration_since(time).try_into().unwrap_or_default());
+    let since = |time: jiff::Timestamp| {
+        human::duration(now.duration_since(time).try_into().unwrap_or_default())
+    };
     let (word, status) = match state {
         State::Running => ("running", format!("Up {}", since(record.created))),
-        State::Exited(Some(ended)) => ("exited", format!("Exited ({}) {} ago", ended.code, since(ended.at))),
+        State::Exited(Some(ended)) => (
+            "exited",
+            format!("Exited ({}) {} ago", ended.code, since(ended.at)),
+        ),
         State::Exited(None) => ("dead", "Dead".to_owned()),
     };
     json!({
@@ -114,13 +123,32 @@ mod tests {
     #[test]
     fn a_row_is_dockers() {
         let now = jiff::Timestamp::from_second(600).unwrap();
-        let ended = Ended { at: jiff::Timestamp::from_second(540).unwrap(), code: 3 };
-        let status = |state| row(&record("sh"), state, now, false)["Status"].as_str().unwrap().to_owned();
+        let ended = Ended {
+            at: jiff::Timestamp::from_second(540).unwrap(),
+            code: 3,
+        };
+        let status = |state| {
+            row(&record("sh"), state, now, false)["Status"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(status(State::Running), "Up 10 minutes");
-        assert_eq!(status(State::Exited(Some(ended))), "Exited (3) About a minute ago");
+        assert_eq!(
+            status(State::Exited(Some(ended))),
+            "Exited (3) About a minute ago"
+        );
         assert_eq!(status(State::Exited(None)), "Dead");
-        let row = row(&record("a command that is long"), State::Running, now, false);
+        let row = row(
+            &record("a command that is long"),
+            State::Running,
+            now,
+            false,
+        );
         assert_eq!(row["Command"], "\"a command that is l…\"");
-        assert_eq!((&row["ID"], &row["RunningFor"]), (&"0123456789ab".into(), &"10 minutes ago".into()));
+        assert_eq!(
+            (&row["ID"], &row["RunningFor"]),
+            (&"0123456789ab".into(), &"10 minutes ago".into())
+        );
     }
 }

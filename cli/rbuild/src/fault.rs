@@ -108,8 +108,8 @@ impl<E: Into<anyhow::Error>> From<E> for Fault {
 /// The error and its causes. An error that repeats its cause's words does not get them twice.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for part in error.chain().map(ToString::to_string) {
-        if text.ends_with(&part) {
+    for part in error.chain().map(|part| without_numbers(&part.to_string())) {
+        if text.to_lowercase().ends_with(&part.to_lowercase()) {
             continue;
         }
         if !text.is_empty() {
@@ -118,8 +118,7 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
         text.push_str(&part);
     }
     // Newlines are part of some messages; the rest of what acts on a terminal is nobody's business.
-    without_numbers(&text)
-        .lines()
+    text.lines()
         .map(|line| clean(line.as_bytes()))
         .collect::<Vec<_>>()
         .join("\n")
@@ -181,6 +180,9 @@ mod tests {
     fn a_cause_that_was_named_already_is_not_repeated() {
         let error = anyhow::anyhow!("No such image: x").context("cannot run: No such image: x");
         assert_eq!(chain(&error), "cannot run: No such image: x");
+        let error = anyhow::Error::from(io::Error::from_raw_os_error(13))
+            .context("exec: permission denied");
+        assert_eq!(chain(&error), "exec: permission denied");
     }
 
     #[test]

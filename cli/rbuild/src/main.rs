@@ -6,6 +6,7 @@
 
 mod args;
 mod build;
+mod containers;
 mod diagnostics;
 mod exit;
 mod fault;
@@ -60,21 +61,33 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
     let root = line.root.map_or_else(store::default_root, Ok)?;
     let store = Store::open(&root)?;
     recover(&store)?;
-    let detail = if line.debug { Detail::Full } else { Detail::Summary };
+    let detail = if line.debug {
+        Detail::Full
+    } else {
+        Detail::Summary
+    };
     match line.command {
         Command::Run(args) => return run::run(store, &args),
-        Command::Build(args) | Command::Image(ImageCommand::Build(args)) => build::build(store, &args, detail),
+        Command::Build(args) | Command::Image(ImageCommand::Build(args)) => {
+            build::build(store, &args, detail)
+        }
         Command::Ps(args) => containers::ps(&store, &args),
         Command::Rm(args) => containers::rm(&store, &args),
         Command::Images(args) | Command::Image(ImageCommand::Ls(args)) => image::ls(&store, &args),
         Command::Rmi(args) | Command::Image(ImageCommand::Rm(args)) => image::rm(&store, &args),
         Command::Image(ImageCommand::Prune(args)) => image::prune(&store, &args),
         Command::Tag(args) | Command::Image(ImageCommand::Tag(args)) => image::tag(&store, &args),
-        Command::History(args) | Command::Image(ImageCommand::History(args)) => image::history(&store, &args),
-        Command::Inspect(args) | Command::Image(ImageCommand::Inspect(args)) => image::inspect(&store, &args),
+        Command::History(args) | Command::Image(ImageCommand::History(args)) => {
+            image::history(&store, &args)
+        }
+        Command::Inspect(args) | Command::Image(ImageCommand::Inspect(args)) => {
+            image::inspect(&store, &args)
+        }
         Command::Save(args) | Command::Image(ImageCommand::Save(args)) => image::save(store, &args),
         Command::Load(args) | Command::Image(ImageCommand::Load(args)) => image::load(store, &args),
-        Command::Import(args) | Command::Image(ImageCommand::Import(args)) => image::import(store, &args),
+        Command::Import(args) | Command::Image(ImageCommand::Import(args)) => {
+            image::import(store, &args)
+        }
         Command::Version => Ok(()),
     }?;
     Ok(Exit::Success)

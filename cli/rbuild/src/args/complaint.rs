@@ -47,7 +47,9 @@ pub(super) fn complaint(error: &clap::Error) -> Fault {
 
 /// Options of docker that mean something, but not to this rbuild yet.
 const LATER: &[&str] = &[
-    "--tmpfs", "--privileged", "--init",
+    "--tmpfs",
+    "--privileged",
+    "--init",
     "--allow",
     "--annotation",
     "--attest",
@@ -118,6 +120,14 @@ mod tests {
             (
                 "rbuild build --taget x .",
                 "error: unexpected argument `--taget` found\nhint: a similar argument exists: `--target`\n125",
+            ),
+            (
+                "rbuild run --nosuch busybox",
+                "error: unexpected argument `--nosuch` found\nhint: usage: rbuild run [OPTIONS] IMAGE [COMMAND] [ARG…]\n125",
+            ),
+            (
+                "rbuild run --privileged busybox",
+                "error: `--privileged` is not supported yet\n125",
             ),
             (
                 "rbuild imges",

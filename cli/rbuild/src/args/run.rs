@@ -14,8 +14,7 @@ pub(crate) struct RunArgs {
     #[arg(
         value_name = "IMAGE [COMMAND…]",
         required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true
+        trailing_var_arg = true
     )]
     pub(crate) words: Vec<String>,
     /// Keep standard input open

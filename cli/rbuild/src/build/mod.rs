@@ -68,6 +68,10 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
         Err(BuildError::Cancelled) => Err(canceled(&interrupt)),
         Err(error) => Err(in_words(error, Some(&shown.state))),
     };
+    let said = said.map_err(|fault| {
+        say(&fault.words());
+        Fault::silent(fault.status())
+    });
     // Only now: the person has the answer and waits for nothing but the prompt.
     engine.store().mark_synced(SYNC_LIMIT)?;
     said

@@ -83,7 +83,9 @@ fn meant_name(word: &str, image: &ImageRecord, names: &[Reference]) -> Option<Re
 
 fn delete(store: &Store, image: &ImageRecord, names: &[Reference]) -> Result<Vec<String>, Fault> {
     let containers = container::list(store)?;
-    let uses = |(record, state): &&(Record, State)| record.image_id == image.id && *state == State::Running;
+    let uses = |(record, state): &&(Record, State)| {
+        record.image_id == image.id && *state == State::Running
+    };
     if let Some((record, _)) = containers.iter().find(uses) {
         let (id, container) = (image.id.short(), record.short_id());
         return Err(Fault::from(anyhow::anyhow!(

@@ -27,14 +27,18 @@ pub(crate) fn run(store: Store, args: &RunArgs) -> Result<Exit, Fault> {
 
 /// What `args` mean.
 fn request(store: &Store, args: &RunArgs) -> Result<Request, Fault> {
-    let (word, command) = args.words.split_first().ok_or_else(|| Fault::usage("`run` needs an image"))?;
+    let (word, command) = args
+        .words
+        .split_first()
+        .ok_or_else(|| Fault::usage("`run` needs an image"))?;
     let volumes = volumes(&args.volume)?;
     let variable = |name: &str| std::env::var(name).ok();
     let env = environment::environment(&args.env_file, &args.env, variable)?;
     let extra_hosts = pairs::hosts(&args.add_host)?;
     let workdir = args.workdir.clone();
     if let Some(path) = workdir.as_ref().filter(|path| !path.starts_with('/')) {
-        let message = format!("the working directory '{path}' is invalid, it needs to be an absolute path");
+        let message =
+            format!("the working directory '{path}' is invalid, it needs to be an absolute path");
         return Err(Fault::usage(message));
     }
     let image = find(store, word)?;
@@ -73,7 +77,10 @@ fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
 
 fn volumes(texts: &[String]) -> Result<Vec<container::Volume>, Fault> {
     let here = std::env::current_dir()?;
-    let volumes = texts.iter().map(|text| Volume::parse(text, &here)).collect::<Result<Vec<_>, _>>()?;
+    let volumes = texts
+        .iter()
+        .map(|text| Volume::parse(text, &here))
+        .collect::<Result<Vec<_>, _>>()?;
     for volume in &volumes {
         volume.provide()?;
     }
@@ -100,9 +107,13 @@ fn in_words(error: RunError) -> Fault {
         _ => Exit::Usage,
     };
     let hint = match &error {
-        RunError::NoTerminal => Some("leave -t away where no terminal is, or -i where nobody types"),
+        RunError::NoTerminal => {
+            Some("leave -t away where no terminal is, or -i where nobody types")
+        }
         RunError::NoCommand => Some("name a command behind the image"),
-        RunError::Record(container::RecordError::Conflict { .. }) => Some("`rbuild rm NAME` forgets a container that is over"),
+        RunError::Record(container::RecordError::Conflict { .. }) => {
+            Some("`rbuild rm NAME` forgets a container that is over")
+        }
         _ => None,
     };
     let fault = Fault::from(error).exit(exit);
