@@ -141,6 +141,7 @@ impl RunError {
 /// Reads standard input where the request is interactive, writes standard output and standard
 /// error, and passes on the signals that this process gets. Of the person's terminal, what was
 /// changed is changed back, however it ends.
+#[expect(clippy::needless_pass_by_value, reason = "a request is for one run")]
 pub fn run(snapshots: &Snapshots, request: Request) -> Result<u8, RunError> {
     let args = command(&request).ok_or(RunError::NoCommand)?;
     if request.tty && request.interactive && !terminal::is_input() {

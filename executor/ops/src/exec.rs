@@ -111,7 +111,7 @@ pub(crate) fn run(
     };
     let account =
         Accounts::read(&Root::from_fd(root.try_clone().map_err(in_root)?))?.find(&exec.user)?;
-    let reach = Reach::of(ops, exec.network)?;
+    let reach = Reach::of(ops, exec)?;
     let command = exec.args.join(" ");
     let spec = Spec {
         read_only_rootfs: exec.mounts.first().is_some_and(|root| root.read_only),
@@ -196,11 +196,12 @@ enum Reach {
 }
 
 impl Reach {
-    fn of(ops: &Ops, network: Network) -> Result<Self, LeaseError> {
-        Ok(match network {
-            Network::None => Self::Nobody,
-            Network::Host => Self::Host,
-            Network::Default => Self::Outside(ops.networks.lease()?),
+    fn of(ops: &Ops, exec: &Exec) -> Result<Self, LeaseError> {
+        Ok(match (exec.network, exec.security) {
+            (Network::None, _) => Self::Nobody,
+            (Network::Host, _) => Self::Host,
+            (Network::Default, Security::Sandbox) => Self::Outside(ops.networks.lease()?),
+            (Network::Default, Security::Insecure) => Self::Outside(ops.networks.lease_once()?),
         })
     }
 

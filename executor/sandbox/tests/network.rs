@@ -8,7 +8,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use room::{Ran, Room, finish};
 use sandbox::network::{Lease, Networks, Reach};
-use sandbox::{Network, spawn};
+use sandbox::{Network, Privileges, spawn};
 
 fn run(room: &Room, lease: &Lease, script: &str) -> Ran {
     let mut spec = room.spec(script);
@@ -59,10 +59,30 @@ fn root_only_a_lease_that_is_given_back_is_used_again() {
     let first = networks.lease().unwrap();
     let was = address(&first);
     drop(first);
-    let again = networks.lease().unwrap();
-    assert_eq!(address(&again), was);
-    again.spoil();
-    assert_ne!(address(&networks.lease().unwrap()), "");
+    assert_eq!(address(&networks.lease().unwrap()), was);
+}
+
+#[test]
+fn root_only_a_lease_for_once_is_not_used_again() {
+    let networks = Networks::default();
+    let room = Room::new();
+    let once = networks.lease_once().unwrap();
+    let mut spec = room.spec("ip link add marked type bridge");
+    spec.network = Network::Namespace(once.namespace().unwrap());
+    spec.privileges = Privileges::Insecure;
+    assert_eq!(finish(spawn(spec).unwrap()).stderr, "");
+    assert!(
+        run(&room, &once, "ls /sys/class/net")
+            .stdout
+            .contains("marked")
+    );
+    drop(once);
+    let next = networks.lease().unwrap();
+    assert!(
+        !run(&room, &next, "ls /sys/class/net")
+            .stdout
+            .contains("marked")
+    );
 }
 
 #[test]

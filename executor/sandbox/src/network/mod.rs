@@ -103,6 +103,15 @@ impl Networks {
 
     /// A namespace that no other user has. Where the outside cannot be reached from one, the lease says so.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
+        self.take(Afterwards::Free)
+    }
+
+    /// The same for a user who may change it, and after whom nobody gets it.
+    pub fn lease_once(&self) -> Result<Lease, LeaseError> {
+        self.take(Afterwards::Gone)
+    }
+
+    fn take(&self, afterwards: Afterwards) -> Result<Lease, LeaseError> {
         let mut pool = self.shared.pool();
         let namespace = match pool.free.pop() {
             Some(free) => free,
@@ -111,6 +120,7 @@ impl Networks {
         drop(pool);
         Ok(Lease {
             namespace: Some(namespace),
+            afterwards,
             shared: Arc::clone(&self.shared),
         })
     }
@@ -190,7 +200,15 @@ impl Way {
 #[derive(Debug)]
 pub struct Lease {
     namespace: Option<Namespace>,
+    afterwards: Afterwards,
     shared: Arc<Shared>,
+}
+
+/// What becomes of a namespace after its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    Free,
+    Gone,
 }
 
 impl Lease {
@@ -209,21 +227,16 @@ impl Lease {
         &self.inner().resolv_conf
     }
 
-    /// Gives the namespace up for good: after a user who could have changed it.
-    pub fn spoil(mut self) {
-        self.namespace = None;
-    }
-
     fn inner(&self) -> &Namespace {
-        self.namespace
-            .as_ref()
-            .expect("only `spoil` and `drop` take it, and they end the lease")
+        self.namespace.as_ref().expect("only `drop` takes it")
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(namespace) = self.namespace.take() {
+        if let Some(namespace) = self.namespace.take()
+            && self.afterwards == Afterwards::Free
+        {
             self.shared.pool().free.push(namespace);
         }
     }
