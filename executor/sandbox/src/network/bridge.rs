@@ -54,7 +54,11 @@ impl Bridge {
         let (link, network, new) = talk(async |netlink| {
             let mtu = netlink.find(&uplink).await?.map_or(1500, |it| it.mtu);
             let old = netlink.find(NAME).await?;
-            let link = netlink.add_bridge(NAME, mtu).await?;
+            // A bridge without ports forgets what it can carry; the uplink is what counts.
+            let link = Link {
+                mtu,
+                ..netlink.add_bridge(NAME, mtu).await?
+            };
             if let (Some(link), Some(address)) = (old, netlink.address(link).await?) {
                 let [a, b, ..] = address.octets();
                 return Ok((link, (a, b), false));
@@ -140,10 +144,13 @@ impl Bridge {
                 Err(it)
             }
         })?;
-        translation::stop(&self.state);
-        let removed = talk(async |netlink| match netlink.find(NAME).await? {
-            Some(link) => netlink.remove(link).await,
-            None => Ok(()),
+        // Both take the kernel its time, and neither needs the other.
+        let removed = std::thread::scope(|scope| {
+            scope.spawn(|| translation::stop(&self.state));
+            talk(async |netlink| match netlink.find(NAME).await? {
+                Some(link) => netlink.remove(link).await,
+                None => Ok(()),
+            })
         });
         removed.map_err(io::Error::other)?;
         fs::remove_dir_all(self.state.join("addresses"))
