@@ -103,3 +103,53 @@ fn root_only_the_hosts_network_is_there_when_asked_for() {
         host.to_str().unwrap()
     );
 }
+
+/// Not a test of its own: a process without `nft`, run by the next test.
+#[test]
+fn root_only_owner_without_nft() {
+    if std::env::var_os("SANDBOX_TEST_WITHOUT_NFT").is_none() {
+        return;
+    }
+    let networks = Networks::default();
+    let lease = networks.lease().unwrap();
+    let ran = run(
+        &Room::new(),
+        &lease,
+        "ls /sys/class/net; cat /etc/resolv.conf",
+    );
+    println!("{}\n{}", lease.reach(), ran.stdout);
+}
+
+#[test]
+fn root_only_where_there_is_no_translation_the_lease_says_what_is_instead() {
+    let path = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let said = || {
+        // In a network namespace of its own, so that the bridge of other tests is not seen.
+        let script = "ip link set lo up; ip link add uplink type bridge; ip addr add 192.0.2.7/24 dev uplink; \
+                      ip link set uplink up; ip route add default via 192.0.2.1; \
+                      mount -t tmpfs tmpfs /run; PATH=$1 exec $2 --exact root_only_owner_without_nft --nocapture";
+        let output = std::process::Command::new("unshare")
+            .args(["-n", "-m", "sh", "-c", script, "sh"])
+            .arg(path.path())
+            .arg(std::env::current_exe().unwrap())
+            .env("SANDBOX_TEST_WITHOUT_NFT", "1")
+            .env("TMPDIR", state.path())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr)
+    };
+    let all = said();
+    assert!(
+        all.contains("nothing: `nft` is not installed; `slirp4netns` is not installed\nlo\n"),
+        "{all}"
+    );
+    let slirp =
+        ["/usr/bin", "/usr/local/bin"].map(|it| std::path::Path::new(it).join("slirp4netns"));
+    if let Some(slirp) = slirp.iter().find(|it| it.exists()) {
+        std::os::unix::fs::symlink(slirp, path.path().join("slirp4netns")).unwrap();
+        let all = said();
+        assert!(all.contains("the outside, through slirp4netns: `nft` is not installed\neth0\nlo\nnameserver 10.0.2.3\n"), "{all}");
+    }
+}

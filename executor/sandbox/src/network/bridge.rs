@@ -46,7 +46,7 @@ impl Bridge {
             move |it: io::Error| format!("{what} in `{}`: {it}", state.display())
         };
         fs::create_dir_all(state.join("addresses")).map_err(because("no directory"))?;
-        let _lock = locked(&state.join("lock")).map_err(because("no lock"))?;
+        let lock = locked(&state.join("lock")).map_err(because("no lock"))?;
         let users = file(&state.join("users")).map_err(because("no lock"))?;
         rustix::fs::flock(&users, FlockOperation::LockShared)
             .map_err(|it| because("no lock")(it.into()))?;
@@ -59,7 +59,7 @@ impl Bridge {
                 mtu,
                 ..netlink.add_bridge(NAME, mtu).await?
             };
-            if let (Some(link), Some(address)) = (old, netlink.address(link).await?) {
+            if let (Some(_), Some(address)) = (old, netlink.address(link).await?) {
                 let [a, b, ..] = address.octets();
                 return Ok((link, (a, b), false));
             }
@@ -77,9 +77,14 @@ impl Bridge {
             users,
         };
         if new || !bridge.ready().exists() {
-            // On failure the drop of `bridge` takes away what was made.
-            translation::start(state, &uplink, network)?;
-            fs::write(bridge.ready(), "").map_err(because("no file"))?;
+            let started = translation::start(state, &uplink, network)
+                .and_then(|()| fs::write(bridge.ready(), "").map_err(because("no file")));
+            if let Err(reason) = started {
+                // The drop of `bridge` takes away what was made, and takes the lock for that.
+                drop(lock);
+                drop(bridge);
+                return Err(reason);
+            }
         }
         Ok(bridge)
     }
