@@ -4,6 +4,7 @@ use oci::{Key, KeyHasher};
 use snapshot::source::SourceError;
 use snapshot::{Counting, PatternError, Patterns, Select, SelectCopy};
 use solve::{Attributes, CopySelector, Selector};
+use store::StoreError;
 
 use crate::{Ops, Ref};
 
@@ -16,6 +17,9 @@ pub enum ChecksumError {
     /// There is no such part, or it cannot be read.
     #[error(transparent)]
     Unreadable(#[from] snapshot::ChecksumError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// What is to be left out is no pattern.
     #[error(transparent)]
     Exclude(#[from] PatternError),
@@ -23,6 +27,7 @@ pub enum ChecksumError {
 
 pub(crate) fn checksum(ops: &Ops, of: &Ref, selector: &Selector) -> Result<Key, ChecksumError> {
     match selector {
+        Selector::Base => base(ops, of),
         Selector::Tree => Ok(select(ops, of, &Select::Tree)?),
         Selector::Path(path) => Ok(select(ops, of, &Select::Path(path.clone()))?),
         Selector::Names => names(ops, of),
@@ -35,6 +40,19 @@ fn select(ops: &Ops, of: &Ref, select: &Select) -> Result<Key, snapshot::Checksu
         Ref::Snapshot(top) => ops.snapshots.checksum(*top, select),
         Ref::Local(directory) => directory.checksum(select),
     }
+}
+
+/// What is there, and in how many layers.
+fn base(ops: &Ops, of: &Ref) -> Result<Key, ChecksumError> {
+    let tree = select(ops, of, &Select::Tree)?;
+    let layers = match of {
+        Ref::Snapshot(Some(top)) => ops.store.ancestry(*top)?.len(),
+        Ref::Snapshot(None) | Ref::Local(_) => 0,
+    };
+    Ok(KeyHasher::new("base")
+        .key(&tree)
+        .number(layers as u64)
+        .finish())
 }
 
 fn names(ops: &Ops, of: &Ref) -> Result<Key, ChecksumError> {

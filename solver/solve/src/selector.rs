@@ -1,12 +1,15 @@
 //! Which part of an input counts for a step.
 
 use llb::Op;
-use llb::op::{Copy, FileChange, ModeChange, MountKind, OwnerNames, Tree};
+use llb::op::{Copy, FileChange, ModeChange, Mount, MountKind, OwnerNames, Tree};
 use serde::Serialize;
 
 /// A part of a tree whose content can be checksummed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum Selector {
+    /// All of it, to build on: also in how many layers it comes. So a result that is found has as many
+    /// layers as one that is made, and two steps that change nothing are two layers still (G103).
+    Base,
     /// All of it.
     Tree,
     /// What is at an absolute path, with its own metadata: a bind mount.
@@ -59,13 +62,13 @@ pub fn dependency(op: &Op, position: usize) -> Dependency {
         Op::Exec(exec) => exec
             .mounts
             .iter()
-            .filter_map(|mount| mounted(&mount.kind, &mount.target, position))
+            .filter_map(|mount| mounted(mount, position))
             .collect(),
         Op::File(file) => file
             .actions
             .iter()
             .flat_map(|action| {
-                let base = (action.base == Tree::Input(position)).then_some(Selector::Tree);
+                let base = (action.base == Tree::Input(position)).then_some(Selector::Base);
                 base.into_iter().chain(copied(&action.change, position))
             })
             .collect(),
@@ -73,7 +76,8 @@ pub fn dependency(op: &Op, position: usize) -> Dependency {
     };
     selectors.sort_unstable();
     selectors.dedup();
-    if selectors.first() == Some(&Selector::Tree) {
+    // They sort before the parts, which they include.
+    if matches!(selectors.first(), Some(Selector::Base | Selector::Tree)) {
         selectors.truncate(1);
     }
     Dependency::Content(selectors)
@@ -120,22 +124,21 @@ fn keep_base_name(path: &mut String) {
     path.drain(..start);
 }
 
-fn mounted(kind: &MountKind, target: &str, position: usize) -> Option<Selector> {
+fn mounted(mount: &Mount, position: usize) -> Option<Selector> {
     let (MountKind::Bind { input, selector }
     | MountKind::Cache {
         input, selector, ..
-    }) = kind
+    }) = &mount.kind
     else {
         return None;
     };
     if *input != Some(position) {
         return None;
     }
-    let whole = target == "/" || matches!(selector.as_str(), "" | "/");
-    Some(if whole {
-        Selector::Tree
-    } else {
-        Selector::Path(selector.clone())
+    Some(match selector.as_str() {
+        _ if mount.output => Selector::Base,
+        "" | "/" => Selector::Tree,
+        _ => Selector::Path(selector.clone()),
     })
 }
 
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn a_copy_needs_what_it_copies_and_all_of_what_it_changes() {
         let op = file(vec![copy("/b"), copy("/a"), copy("/b")]);
-        assert_eq!(parts(&op, 0), [Selector::Tree]);
+        assert_eq!(parts(&op, 0), [Selector::Base]);
         let paths: Vec<String> = parts(&op, 1)
             .into_iter()
             .map(|selector| match selector {
@@ -236,7 +239,7 @@ mod tests {
     fn all_of_a_tree_includes_its_parts() {
         let mut onto_itself = copy("/a");
         onto_itself.from = Tree::Input(0);
-        assert_eq!(parts(&file(vec![onto_itself]), 0), [Selector::Tree]);
+        assert_eq!(parts(&file(vec![onto_itself]), 0), [Selector::Base]);
     }
 
     #[test]

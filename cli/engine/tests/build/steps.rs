@@ -307,3 +307,20 @@ fn as_root_a_panic_ends_the_build_and_what_runs() {
     });
     assert!(std::panic::catch_unwind(build).is_err());
 }
+
+#[test]
+fn as_root_steps_that_change_nothing_are_layers_still() {
+    let room = Room::with_base("FROM busybox\nRUN true\nRUN true\n");
+    let id = room.build().unwrap().image.unwrap();
+    assert_steps(
+        &room,
+        &[
+            "[1/3] FROM docker.io/library/busybox:latest: CACHED",
+            "[2/3] RUN true: DONE",
+            "[3/3] RUN true: DONE",
+        ],
+    );
+    let config = room.config(&id);
+    assert_eq!(config.rootfs.diff_ids.len(), 3);
+    assert!(config.history.iter().all(|entry| !entry.empty_layer));
+}

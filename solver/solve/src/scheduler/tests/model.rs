@@ -363,7 +363,7 @@ impl World {
 
 fn checksum(files: &Files, selector: &Selector) -> Option<Key> {
     let number = match selector {
-        Selector::Tree => number(files),
+        Selector::Base | Selector::Tree => number(files),
         Selector::Path(path) => number(&files.get(path)),
         Selector::Copy(copy) => number(files.get(&copy.path)?),
         Selector::Names => panic!("the model has no names"),
