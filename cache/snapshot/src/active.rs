@@ -3,17 +3,18 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci::{Digest, Key, KeyHasher};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 use store::{NewSnapshot, SnapshotId, TmpDir};
 
-use crate::layer::Layer;
+use crate::layer::{Layer, Written};
 use crate::mount::{self, Overlay, Writes};
 use crate::overlay;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
 use crate::tree::Tree;
-use crate::walk::{NothingKnown, Origin, Walk};
+use crate::walk::{Origin, Walk};
 
 /// A layer under construction on top of a chain, in a work directory of the store that goes when
 /// this is dropped.
@@ -22,6 +23,7 @@ pub struct Active {
     snapshots: Snapshots,
     parent: Option<SnapshotId>,
     tmp: TmpDir,
+    written: Arc<Written>,
 }
 
 impl Snapshots {
@@ -31,6 +33,7 @@ impl Snapshots {
             snapshots: self.clone(),
             parent,
             tmp: self.store.tmp_dir()?,
+            written: Arc::default(),
         };
         for directory in [active.staged(), active.upper(), active.work()] {
             fs::create_dir(&directory).map_err(SnapshotError::file("create", &directory))?;
@@ -80,7 +83,8 @@ impl Active {
             Some(_) => Some(self.snapshots.view(self.parent)?),
             None => None,
         };
-        Ok(Layer::new(open_directory(&self.upper())?, lower))
+        let written = Arc::clone(&self.written);
+        Ok(Layer::new(open_directory(&self.upper())?, lower, written))
     }
 
     /// Makes the layer a snapshot: reads it once, and moves it into the store.
@@ -119,7 +123,7 @@ impl Active {
         let walk = Walk {
             root: root.as_fd(),
             ignore: None,
-            known: &NothingKnown,
+            known: &*self.written,
             origin: Origin::Layer,
         };
         Ok(Tree::new(walk.run(Path::new(""))?))

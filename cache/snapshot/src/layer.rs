@@ -4,18 +4,23 @@
 //! file in the place of another. Done here on the upper directory itself it costs half of what it does
 //! through a mount, and needs none.
 
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use oci::Key;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::overlay;
 use crate::source::{self, Followed, Lookup, ResolveError, Seen};
-use crate::walk::read_names;
+use crate::tree::Xattr;
+use crate::walk::{Known, read_names};
 
 /// The tree of a layer under construction: its own files over those of the layers below.
 ///
@@ -25,6 +30,30 @@ use crate::walk::read_names;
 pub struct Layer {
     upper: OwnedFd,
     lower: Option<OwnedFd>,
+    written: Arc<Written>,
+}
+
+/// The content of files that were written whole, so that a commit need not read them again.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    files: Mutex<HashMap<Version, Key>>,
+}
+
+/// Inode, size and time of the last change, of content or anything else.
+type Version = (u64, u64, i64, u32);
+
+fn version(seen: &Statx) -> Version {
+    let changed = seen.stx_ctime;
+    (seen.stx_ino, seen.stx_size, changed.tv_sec, changed.tv_nsec)
+}
+
+impl Known for Written {
+    fn recall(&self, seen: &Statx) -> Option<(Key, Vec<Xattr>)> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.get(&version(seen)).map(|key| (*key, Vec::new()))
+    }
+
+    fn learn(&self, _: &Statx, _: Key, _: &[Xattr]) {}
 }
 
 /// Which tree's symlinks are followed on the way to a place.
@@ -67,8 +96,35 @@ impl Present {
 
 impl Layer {
     /// A layer of its own directory, over a tree that does not change.
-    pub(crate) fn new(upper: OwnedFd, lower: Option<OwnedFd>) -> Self {
-        Self { upper, lower }
+    pub(crate) fn new(upper: OwnedFd, lower: Option<OwnedFd>, written: Arc<Written>) -> Self {
+        Self {
+            upper,
+            lower,
+            written,
+        }
+    }
+
+    /// Takes note of a file of this layer that was just made with all that belongs to it: its content,
+    /// and that it has no attributes. It must not change any more.
+    pub fn note(&self, file: BorrowedFd<'_>, content: Key) -> io::Result<()> {
+        let seen = crate::walk::stat(file, c"")?;
+        let mut files = self
+            .written
+            .files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        files.insert(version(&seen), content);
+        Ok(())
+    }
+
+    /// Forgets all notes. To be called before files are made that are not noted: they may get the
+    /// inodes of files that are gone.
+    pub fn forget(&self) {
+        self.written
+            .files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// The root directory.

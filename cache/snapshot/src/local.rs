@@ -70,7 +70,7 @@ impl Local {
         checksum(self, select)
     }
 
-    /// The content key of a file that has not changed since it was read.
+    /// The content key of a file that has not changed since it was read; then it also has no attributes.
     pub fn known_content(&self, seen: &rustix::fs::Statx) -> Option<Key> {
         self.memory.content(seen)
     }

@@ -213,7 +213,7 @@ impl Xattr {
 }
 
 /// The blake3 of a file's bytes.
-pub(crate) fn content_key(bytes: &[u8]) -> Key {
+pub fn content_key(bytes: &[u8]) -> Key {
     Key::from_bytes(*blake3::hash(bytes).as_bytes())
 }
 

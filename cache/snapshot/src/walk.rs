@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -326,9 +326,20 @@ pub(crate) fn joined(prefix: &[u8], name: &[u8]) -> Box<[u8]> {
 pub(crate) fn hash(file: &mut File, size: u64) -> io::Result<(Key, u64)> {
     const SMALL: u64 = 64 << 10;
     if size < SMALL {
-        let mut content = Vec::with_capacity(size as usize + 1);
-        file.read_to_end(&mut content)?;
-        return Ok((content_key(&content), content.len() as u64));
+        // One byte more than expected: a read that gives less has come to the end.
+        let mut content = vec![0; size as usize + 1];
+        let mut length = 0;
+        while length < content.len() {
+            match read_some(file, &mut content[length..])? {
+                0 => return Ok((content_key(&content[..length]), length as u64)),
+                more => length += more,
+            }
+            if length as u64 == size {
+                return Ok((content_key(&content[..length]), size));
+            }
+        }
+        // It has grown since it was looked at.
+        file.rewind()?;
     }
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 20];
