@@ -111,17 +111,21 @@ pub enum FileError {
 
 impl FileError {
     /// For `map_err`: a path of the source's tree.
-    fn read(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
-        let path = Path::new("/").join(path);
-        move |source| Self::Read { path, source }
+    fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Read {
+            path: Path::new("/").join(path),
+            source,
+        }
     }
 
     /// For `map_err`: a path of the changed tree.
-    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
-        let path = Path::new("/").join(path);
-        move |source| match source.kind() {
-            io::ErrorKind::NotADirectory => Self::NotADirectory(path),
-            _ => Self::Write { path, source },
+    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            let path = Path::new("/").join(path);
+            match source.kind() {
+                io::ErrorKind::NotADirectory => Self::NotADirectory(path),
+                _ => Self::Write { path, source },
+            }
         }
     }
 
@@ -204,7 +208,10 @@ impl Change<'_> {
     fn make(&self, change: &FileChange) -> Result<(), FileError> {
         match change {
             FileChange::Copy(copy) => copy::copy(self, copy),
-            FileChange::MakeFile { .. } => path::make_file(self, change),
+            FileChange::MakeFile { .. } => {
+                self.layer.forget();
+                path::make_file(self, change)
+            }
             FileChange::MakeDirectory { path, mode, owner } => {
                 path::make_directory(self, path, *mode, owner.as_ref())
             }

@@ -1,5 +1,7 @@
 //! What `COPY`, `ADD`, `WORKDIR` and the like do to a tree.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "../../../cache/snapshot/tests/support/mod.rs"]
 mod support;
 

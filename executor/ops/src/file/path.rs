@@ -31,7 +31,7 @@ pub(super) fn make_file(change: &Change<'_>, make: &FileChange) -> Result<(), Fi
         .look(name.as_os_str())
         .map_err(FileError::write(&target))?;
     if present.is_some_and(|it| it.is_directory()) {
-        return Err(FileError::DirectoryInTheWay(Path::new("/").join(target)));
+        return Err(FileError::DirectoryInTheWay(Path::new("/").join(&target)));
     }
     write(&parent, name.as_os_str(), data, (*mode, owner)).map_err(failed)
 }

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use oci::Key;
 use rayon::prelude::*;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode as Permissions, OFlags, Stat, Timestamps, Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode as Permissions, OFlags, Stat, StatxFlags, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 use snapshot::layer::{Directory, times};
@@ -116,6 +118,7 @@ impl<'a> Transfer<'a> {
             path: to_parent,
             name: to_name,
             fresh: false,
+            inherited: None,
         };
         self.one(
             &Origin {
@@ -170,12 +173,17 @@ impl<'a> Transfer<'a> {
             self.layer.open_directory(&item.to, &mut |_| Ok(()))
         };
         let directory = directory.map_err(FileError::write(&item.to))?;
+        let inherited = inherited(&directory).map_err(FileError::write(&item.to))?;
+        let into = Into {
+            directory,
+            inherited,
+        };
         let names = self
             .from
             .root()
             .names(&item.from)
             .map_err(FileError::read(&item.from))?;
-        let each = |name: &OsString| self.child(item, &dir, &directory, name);
+        let each = |name: &OsString| self.child(item, &dir, &into, name);
         let deeper: Vec<Option<Item>> = if names.len() < PARALLEL_NAMES {
             names.iter().map(each).collect::<Result<_, _>>()?
         } else {
@@ -192,7 +200,7 @@ impl<'a> Transfer<'a> {
         &self,
         item: &Item,
         dir: &OwnedFd,
-        directory: &Directory,
+        into: &Into,
         name: &OsStr,
     ) -> Result<Option<Item>, FileError> {
         if self.cancel.is_cancelled() {
@@ -215,15 +223,16 @@ impl<'a> Transfer<'a> {
                 return Ok(None);
             }
             return self
-                .subdirectory(item, directory, name, (from, below))
+                .subdirectory(item, &into.directory, name, (from, below))
                 .map(Some);
         }
         if !left_out {
             let place = Place {
-                directory,
+                directory: &into.directory,
                 path: &item.to,
                 name,
                 fresh: item.fresh,
+                inherited: into.inherited,
             };
             self.one(
                 &Origin {
@@ -341,7 +350,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn make_room(&self, place: &Place<'_>) -> Result<(), FileError> {
-        let failed = || FileError::write(&place.full());
+        let failed = || |error| FileError::write(&place.full())(error);
         match place.directory.look(place.name).map_err(failed())? {
             Some(present) if present.is_directory() => Err(FileError::DirectoryInTheWay(
                 Path::new("/").join(place.full()),
@@ -353,7 +362,7 @@ impl<'a> Transfer<'a> {
 
     /// A file with several names stays one file.
     fn linked(&self, origin: &Origin<'_>, place: &Place<'_>) -> Result<(), FileError> {
-        let failed = || FileError::write(&place.full());
+        let failed = || |error| FileError::write(&place.full())(error);
         // Held while the first is copied: the others need it to be there.
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let inode = (origin.stat.st_dev, origin.stat.st_ino);
@@ -383,19 +392,38 @@ impl<'a> Transfer<'a> {
         let opened = rustix::fs::openat(origin.dir, origin.name, flags, Permissions::empty());
         let mut from =
             File::from(opened.map_err(|error| FileError::read(origin.path)(error.into()))?);
-        let failed = || FileError::write(&place.full());
-        let mut to = create(place).map_err(failed())?;
-        self.bytes(&mut from, &mut to, origin.stat.st_size as u64)
-            .map_err(failed())?;
-        self.dress_file(&from, origin.stat, &to).map_err(failed())
+        let mut write = || -> io::Result<()> {
+            let mut to = create(place)?;
+            let content = self.bytes(&mut from, &mut to, origin.stat.st_size as u64)?;
+            let xattrs = self.dress_file(&from, origin.stat, &to, place)?;
+            // The commit need not read what was just read.
+            match content.filter(|_| xattrs == 0) {
+                Some(content) => self.layer.note(to.as_fd(), content),
+                None => Ok(()),
+            }
+        };
+        write().map_err(|error| FileError::write(&place.full())(error))
     }
 
-    fn bytes(&self, from: &mut File, to: &mut File, size: u64) -> io::Result<()> {
+    /// Copies the content, and says what it was if that is known.
+    fn bytes(&self, from: &mut File, to: &mut File, size: u64) -> io::Result<Option<Key>> {
         if size <= SMALL {
-            let mut content = Vec::with_capacity(size as usize + 1);
-            from.read_to_end(&mut content)?;
-            return to.write_all(&content);
+            let mut content = vec![0; size as usize];
+            let length = read_full(from, &mut content)?;
+            content.truncate(length);
+            to.write_all(&content)?;
+            return Ok(Some(snapshot::content_key(&content)));
         }
+        self.kernel_copy(from, to)?;
+        let Readable::Local(local) = self.from else {
+            return Ok(None);
+        };
+        // Looked at after the copy: if it is what was hashed now, it was while it was copied.
+        let seen = rustix::fs::statx(&*from, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        Ok(local.known_content(&seen))
+    }
+
+    fn kernel_copy(&self, from: &mut File, to: &mut File) -> io::Result<()> {
         if self.reflinks.load(Ordering::Relaxed) {
             match rustix::fs::ioctl_ficlone(&*to, &*from) {
                 Ok(()) => return Ok(()),
@@ -478,13 +506,27 @@ impl<'a> Transfer<'a> {
             .map_or(kept, |mode| mode.apply(kept, directory))
     }
 
-    /// Owner first: a change of it clears set-id bits and file capabilities.
-    fn dress_file(&self, from: &File, stat: &Stat, to: &File) -> io::Result<()> {
-        let (uid, gid) = self.ids(stat);
-        rustix::fs::fchown(to, uid, gid)?;
+    /// Owner first: a change of it clears set-id bits and file capabilities. Says how many attributes
+    /// there are.
+    fn dress_file(
+        &self,
+        from: &File,
+        stat: &Stat,
+        to: &File,
+        place: &Place<'_>,
+    ) -> io::Result<usize> {
+        let owner = self.owner(stat);
+        if place.inherited != Some(owner) {
+            rustix::fs::fchown(
+                to,
+                Some(Uid::from_raw(owner.0)),
+                Some(Gid::from_raw(owner.1)),
+            )?;
+        }
         rustix::fs::fchmod(to, Permissions::from_raw_mode(self.mode(stat)))?;
-        copy_xattrs(from.as_fd(), to.as_fd())?;
-        Ok(rustix::fs::futimens(to, &times(stat))?)
+        let xattrs = copy_xattrs(from.as_fd(), to.as_fd())?;
+        rustix::fs::futimens(to, &times(stat))?;
+        Ok(xattrs)
     }
 
     fn dress_directory(
@@ -498,7 +540,7 @@ impl<'a> Transfer<'a> {
         let dress = || -> io::Result<()> {
             rustix::fs::fchown(to.own(), uid, gid)?;
             rustix::fs::fchmod(to.own(), Permissions::from_raw_mode(self.mode(stat)))?;
-            copy_xattrs(from.as_fd(), to.own())
+            copy_xattrs(from.as_fd(), to.own()).map(drop)
         };
         dress().map_err(FileError::write(path))?;
         let mut pending = self.times.lock().unwrap_or_else(PoisonError::into_inner);
@@ -531,12 +573,21 @@ struct Origin<'a> {
     stat: &'a Stat,
 }
 
+/// The directory that things go into.
+struct Into {
+    directory: Directory,
+    /// Who owns a file that is made here, if that is known.
+    inherited: Option<(u32, u32)>,
+}
+
 /// Where it goes.
 struct Place<'a> {
     directory: &'a Directory,
     path: &'a Path,
     name: &'a OsStr,
     fresh: bool,
+    /// Who owns a file that is made here, if that is known.
+    inherited: Option<(u32, u32)>,
 }
 
 impl Place<'_> {
@@ -561,12 +612,34 @@ fn create(place: &Place<'_>) -> io::Result<File> {
 }
 
 /// Attributes that the layer cannot keep are lost, but file capabilities may not be.
-fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    for xattr in overlay::read_xattrs(from)? {
+fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<usize> {
+    let xattrs = overlay::read_xattrs(from)?;
+    for xattr in &xattrs {
         let set = rustix::fs::fsetxattr(to, &*xattr.name, &xattr.value, XattrFlags::empty());
         if set.is_err() && &*xattr.name == b"security.capability" {
             set?;
         }
     }
-    Ok(())
+    Ok(xattrs.len())
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Who owns what is made in a directory: this process, unless the directory hands down its group.
+fn inherited(directory: &Directory) -> io::Result<Option<(u32, u32)>> {
+    let hands_down = rustix::fs::fstat(directory.own())?.st_mode & 0o2000 != 0;
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    Ok((!hands_down).then_some((uid.as_raw(), gid.as_raw())))
 }

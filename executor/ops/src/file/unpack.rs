@@ -50,6 +50,7 @@ pub(super) fn unpack(
             mode: None,
         },
     )?;
+    change.layer.forget();
     let how = Unpack {
         into: &into,
         rules: Rules::Archive,
