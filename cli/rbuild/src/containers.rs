@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use store::Store;
 
 use crate::args::{ForgetArgs, PsArgs};
-use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::human;
 use crate::output::print;
@@ -28,8 +27,7 @@ pub(crate) fn ps(store: &Store, args: &PsArgs) -> Result<(), Fault> {
         let ids = rows.iter().filter_map(|row| row["ID"].as_str());
         return Ok(print(&ids.map(|id| format!("{id}\n")).collect::<String>())?);
     }
-    let format = Format::parse(args.format.as_deref(), COLUMNS);
-    let format = format.map_err(|error| Fault::from(error).exit(Exit::Usage))?;
+    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
     Ok(print(&format.show(&headings(), &rows)?)?)
 }
 

@@ -6,7 +6,6 @@ use store::{ImageRecord, Store};
 
 use super::{ago, config, find};
 use crate::args::HistoryArgs;
-use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::human;
 use crate::output::print;
@@ -48,8 +47,7 @@ pub(super) fn list(store: &Store, args: &HistoryArgs) -> Result<String, Fault> {
         let ids = rows.iter().filter_map(|row| row["ID"].as_str());
         return Ok(ids.map(|id| format!("{id}\n")).collect());
     }
-    let format = Format::parse(args.format.as_deref(), COLUMNS)
-        .map_err(|error| Fault::from(error).exit(Exit::Usage))?;
+    let format = Format::parse(args.format.as_deref(), COLUMNS)?;
     Ok(format.show(&headings(), &rows)?)
 }
 

@@ -6,7 +6,6 @@ use store::{ImageRecord, Store};
 
 use super::{config, find};
 use crate::args::InspectArgs;
-use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::print;
 use crate::progress::terminal::say;
@@ -16,9 +15,7 @@ use crate::template::Template;
 pub(crate) fn inspect(store: &Store, args: &InspectArgs) -> Result<(), Fault> {
     let template = match args.format.as_deref() {
         None | Some("json") => None,
-        Some(format) => {
-            Some(Template::parse(format).map_err(|error| Fault::from(error).exit(Exit::Usage))?)
-        }
+        Some(format) => Some(Template::parse(format)?),
     };
     let found = args
         .images

@@ -45,8 +45,7 @@ pub(super) fn list(store: &Store, args: &LsArgs) -> Result<String, Fault> {
         return Ok(ids(&rows));
     }
     let columns = if args.digests { WITH_DIGESTS } else { COLUMNS };
-    let format = Format::parse(args.format.as_deref(), columns)
-        .map_err(|error| Fault::from(error).exit(crate::exit::Exit::Usage))?;
+    let format = Format::parse(args.format.as_deref(), columns)?;
     Ok(format.show(&headings(), &rows)?)
 }
 

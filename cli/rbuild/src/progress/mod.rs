@@ -15,7 +15,7 @@ mod tty;
 #[cfg(test)]
 mod script;
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +29,10 @@ pub(crate) use text::{clean, width, without_numbers};
 
 /// Time between two pictures.
 const INTERVAL: Duration = Duration::from_millis(150);
+
+/// Events that may wait to be shown. Whoever writes faster than the terminal takes it has to wait,
+/// as always on a terminal, and does not fill the memory.
+const BACKLOG: usize = 256;
 
 /// Lines of output shown of one running step.
 const LOG_LINES: usize = 6;
@@ -52,7 +56,7 @@ pub(crate) enum Mode {
 
 /// The display of one build. Takes events from any thread through [`Display::sink`].
 pub(crate) struct Display {
-    events: Sender<Progress>,
+    events: SyncSender<Progress>,
     thread: JoinHandle<State>,
 }
 
@@ -62,7 +66,7 @@ impl Display {
     /// # Errors
     /// When the system has no thread left.
     pub(crate) fn start(mode: Mode, colours: Colours) -> std::io::Result<Self> {
-        let (events, received) = mpsc::channel();
+        let (events, received) = mpsc::sync_channel(BACKLOG);
         let show = move || match mode {
             Mode::Auto if terminal::can_draw() => show_tty(&received, &colours),
             Mode::Tty => show_tty(&received, &colours),
@@ -76,7 +80,7 @@ impl Display {
         Ok(Self { events, thread })
     }
 
-    /// Takes an event. Never blocks, never fails.
+    /// Takes an event. Never fails; blocks while the display is [`BACKLOG`] events behind.
     pub(crate) fn sink(&self, event: Progress) {
         // The display only ends early if it panicked; the build is worth more than its picture.
         let _ = self.events.send(event);
