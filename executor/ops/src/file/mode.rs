@@ -108,7 +108,7 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
                 permissions: Vec::new(),
             }),
             ('r' | 'w' | 'x' | 'X' | 's' | 't' | 'u' | 'g' | 'o', Some(clause)) => {
-                clause.permissions.push(letter)
+                clause.permissions.push(letter);
             }
             _ => return None,
         }
