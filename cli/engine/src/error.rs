@@ -272,7 +272,7 @@ impl BuildError {
                     .source()
                     .and_then(|it| it.downcast_ref::<ImageError>());
                 matches!(image, Some(ImageError::Missing { .. })).then(|| {
-                    "images are not pulled yet: bring it in with `rbuild image load` or `rbuild image import`".to_owned()
+                    "a build takes its images from the store: bring it in with `rbuild pull`, `rbuild load` or `rbuild import`".to_owned()
                 })
             }
             Self::Read(ReadError::Dockerfile { source, .. })

@@ -84,6 +84,9 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
             image::inspect(&store, &args)
         }
         Command::Save(args) | Command::Image(ImageCommand::Save(args)) => image::save(store, &args),
+        Command::Pull(args) | Command::Image(ImageCommand::Pull(args)) => {
+            return image::pull(store, &args);
+        }
         Command::Load(args) | Command::Image(ImageCommand::Load(args)) => image::load(store, &args),
         Command::Import(args) | Command::Image(ImageCommand::Import(args)) => {
             image::import(store, &args)

@@ -17,6 +17,7 @@ mod compress;
 mod import;
 mod load;
 mod manifest;
+mod pull;
 mod recover;
 mod save;
 
@@ -26,5 +27,6 @@ pub use compress::{Packer, Packing, decoder};
 pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, load, load_directory};
 pub use oci::media_type::Compression;
+pub use pull::{LayerState, PullError, PullWatch, Pulled, pull};
 pub use recover::{RecoverError, Recovered, recover};
 pub use save::{Output, SaveError, SaveOptions, save};

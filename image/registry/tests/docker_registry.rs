@@ -2,90 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::time::Duration;
 
+use kit::docker_registry::{Access, Server};
 use oci::{Digest, Reference, media_type};
 use registry::http::Retry;
 use registry::{
     Client, Credential, Credentials, Document, Pushed, RegistryError, Settings, Upload,
 };
 
-/// bcrypt of `secret`, as `htpasswd -B` writes it.
-const HTPASSWD: &str = "somebody:$2b$04$2ElgvcZaC2mAVck011YndeytMnUe6bK77iY8ytqRcyI3KBIE.fCRK\n";
-
-/// A running registry with its own storage; ends with the test.
-struct Server {
-    child: Child,
-    address: String,
-    _directory: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(with_login: bool) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let address = format!("127.0.0.1:{port}");
-        let root = directory.path().join("storage");
-        let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
-            root.display()
-        );
-        if with_login {
-            let passwords = directory.path().join("htpasswd");
-            std::fs::write(&passwords, HTPASSWD).unwrap();
-            config += &format!(
-                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                passwords.display()
-            );
-        }
-        let file = directory.path().join("config.yml");
-        std::fs::File::create(&file)
-            .unwrap()
-            .write_all(config.as_bytes())
-            .unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("this test needs Debian's package docker-registry");
-        let server = Self {
-            child,
-            address,
-            _directory: directory,
-        };
-        server.wait_until_it_listens();
-        server
-    }
-
-    fn wait_until_it_listens(&self) {
-        for _ in 0..500 {
-            if TcpStream::connect(&self.address).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("docker-registry does not listen on {}", self.address);
-    }
-
-    fn reference(&self, name: &str) -> Reference {
-        format!("{}/{name}", self.address).parse().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn named(server: &Server, name: &str) -> Reference {
+    format!("{}/{name}", server.address()).parse().unwrap()
 }
 
 struct Somebody(&'static str);
@@ -148,9 +77,9 @@ fn push_image(client: &Client, to: &Reference, config: &[u8], layer: &[u8]) -> D
 
 #[test]
 fn what_was_pushed_comes_back() {
-    let server = Server::start(false);
+    let server = Server::start(Access::Everybody);
     let client = client(());
-    let name = server.reference("team/app:v1");
+    let name = named(&server, "team/app:v1");
     // Larger than two of the chunks in which blobs are sent.
     let layer: Vec<u8> = (0..20_000_000u32)
         .map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -179,9 +108,9 @@ fn what_was_pushed_comes_back() {
 
 #[test]
 fn what_is_there_is_not_sent_again() {
-    let server = Server::start(false);
+    let server = Server::start(Access::Everybody);
     let client = client(());
-    let (first, second) = (server.reference("a/first"), server.reference("b/second"));
+    let (first, second) = (named(&server, "a/first"), named(&server, "b/second"));
     assert_eq!(
         push(&client, &first, b"some bytes", None).unwrap(),
         Pushed::Sent
@@ -202,9 +131,9 @@ fn what_is_there_is_not_sent_again() {
 
 #[test]
 fn a_blob_of_another_size_is_an_error_at_its_end() {
-    let server = Server::start(false);
+    let server = Server::start(Access::Everybody);
     let client = client(());
-    let name = server.reference("app");
+    let name = named(&server, "app");
     push(&client, &name, b"0123456789", None).unwrap();
     let digest = Digest::of(b"0123456789");
     let read = |size| {
@@ -220,24 +149,22 @@ fn a_blob_of_another_size_is_an_error_at_its_end() {
 
 #[test]
 fn what_is_not_there_is_said_in_one_sentence() {
-    let server = Server::start(false);
+    let server = Server::start(Access::Everybody);
     let client = client(());
-    let error = client
-        .manifest(&server.reference("app:missing"))
-        .unwrap_err();
+    let error = client.manifest(&named(&server, "app:missing")).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
             "manifest for `{}/app:missing` not found: manifest unknown",
-            server.address
+            server.address()
         )
     );
 }
 
 #[test]
 fn a_registry_with_passwords_takes_the_right_one_only() {
-    let server = Server::start(true);
-    let name = server.reference("app:v1");
+    let server = Server::start(Access::Somebody);
+    let name = named(&server, "app:v1");
     let digest = push_image(&client(Somebody("secret")), &name, b"{}", b"layer");
     assert_eq!(client(Somebody("secret")).digest(&name).unwrap(), digest);
     for stranger in [client(Somebody("wrong")), client(())] {

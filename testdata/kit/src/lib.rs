@@ -4,6 +4,7 @@
 //! as a command with files around it.
 
 pub mod busybox;
+pub mod docker_registry;
 pub mod expect;
 pub mod filter;
 pub mod leftovers;

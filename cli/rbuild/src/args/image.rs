@@ -14,6 +14,8 @@ pub(crate) enum ImageCommand {
     /// List images
     #[command(visible_alias = "list")]
     Ls(LsArgs),
+    /// Bring an image in from its registry
+    Pull(PullArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove images
@@ -55,6 +57,23 @@ pub(crate) struct LsArgs {
     #[arg(long)]
     pub(crate) no_trunc: bool,
     /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `image pull`
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// The image's name
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    pub(crate) name: String,
+    /// The platform to choose of an image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+    /// A registry that may be spoken to in plain http; those on this machine always may
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure: Vec<String>,
+    /// Say only the image's name
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }

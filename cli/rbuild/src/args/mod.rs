@@ -16,8 +16,8 @@ use crate::fault::Fault;
 
 pub(crate) use build::{BuildArgs, GraphFormat};
 pub(crate) use image::{
-    HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, RmArgs,
-    SaveArgs, TagArgs,
+    HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, PullArgs,
+    RmArgs, SaveArgs, TagArgs,
 };
 pub(crate) use run::{ForgetArgs, PsArgs, RunArgs};
 
@@ -54,6 +54,7 @@ Build and run:
 
 Images:
   images      List images
+  pull        Bring an image in from its registry
   tag         Give an image another name
   rmi         Remove images
   history     Show how an image came to be
@@ -61,7 +62,7 @@ Images:
   import      Make an image of a root file system's tar
   save        Write images to an archive
   load        Read images from an archive
-  image       All of these: ls, tag, rm, history, inspect, import, save, load, prune
+  image       All of these: ls, pull, tag, rm, history, inspect, import, save, load, prune
 
 Options:
       --root DIR   Keep everything in DIR [default: $RBUILD_ROOT, else /var/lib/rbuild or
@@ -88,6 +89,8 @@ pub(crate) enum Command {
     Image(ImageCommand),
     /// List images
     Images(LsArgs),
+    /// Bring an image in from its registry
+    Pull(PullArgs),
     /// Remove images
     Rmi(RmArgs),
     /// Give an image another name

@@ -6,6 +6,7 @@ mod history;
 mod inspect;
 mod ls;
 mod prune;
+mod pull;
 mod rm;
 mod tag;
 
@@ -22,6 +23,7 @@ pub(crate) use history::history;
 pub(crate) use inspect::inspect;
 pub(crate) use ls::ls;
 pub(crate) use prune::prune;
+pub(crate) use pull::pull;
 pub(crate) use rm::rm;
 pub(crate) use tag::tag;
 

@@ -67,9 +67,11 @@ fn request(store: &Store, args: &RunArgs) -> Result<Request, Fault> {
 fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
     store.resolve(word).map_err(|error| match error {
         store::ResolveError::Unknown(_) => {
-            let name = word.parse::<oci::Reference>().map_or_else(|_| word.to_owned(), |name| name.familiar());
+            let name = word
+                .parse::<oci::Reference>()
+                .map_or_else(|_| word.to_owned(), |name| name.familiar());
             Fault::from(anyhow::anyhow!("Unable to find image '{name}' locally"))
-                .hint("images are not pulled yet: bring it in with `rbuild image load` or `rbuild image import`")
+                .hint("bring it in with `rbuild pull`, `rbuild load` or `rbuild import`")
         }
         other => other.into(),
     })
