@@ -85,4 +85,17 @@ mod tests {
             assert_eq!(read(text), expected, "{text}");
         }
     }
+
+    #[test]
+    fn what_was_saved_for_the_fuzzer_is_read_or_refused() {
+        let saved = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/fuzz/csv");
+        let inputs: Vec<_> = std::fs::read_dir(saved)
+            .expect("inputs were saved")
+            .collect();
+        assert!(inputs.len() >= 5);
+        for input in inputs {
+            let text = std::fs::read(input.expect("an entry of a directory").path());
+            let _ = fields(&String::from_utf8_lossy(&text.expect("an input is a file")));
+        }
+    }
 }
