@@ -205,6 +205,9 @@ pub enum PlanErrorKind {
     /// `SOURCE_DATE_EPOCH` is no number of seconds.
     #[error("invalid SOURCE_DATE_EPOCH: {0}")]
     SourceDateEpoch(String),
+    /// `# check=` says what it cannot say.
+    #[error("failed to parse check options: {0}")]
+    Check(#[from] crate::lint::CheckError),
     /// `# check=error=true`, and there are warnings.
     #[error("lint violation found for rules: {0}")]
     Lint(String),

@@ -9,6 +9,7 @@
 //!
 //! This crate is pure: no I/O, no clock, no environment. All of the world that it sees is its arguments.
 
+mod call;
 mod error;
 mod frontend;
 mod images;
@@ -31,12 +32,14 @@ mod mode;
 mod owner;
 mod path;
 
+pub use call::{Checked, Given, Lent, Outline, Target, check, outline, targets};
 pub use error::{PlanError, PlanErrorKind};
 pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};
+pub use lint::{CheckError, RULES, Rule};
 pub use mount::MountError;
 pub use options::{NoCache, Options};
-pub use plan::{Layer, LocalUse, Plan, Warning};
+pub use plan::{Layer, LocalUse, Plan, Warning, findings};
 
 use dockerfile_parser::Dockerfile;
 
@@ -51,5 +54,7 @@ pub fn plan(
     images: &dyn Images,
 ) -> Result<Plan, PlanError> {
     check_frontend(dockerfile, options)?;
-    lowering::Lowering::new(dockerfile, options, images)?.finish()
+    let mut lowering = lowering::Lowering::new(dockerfile, options, images)?;
+    let target = lowering.run()?;
+    lowering.finish(target)
 }

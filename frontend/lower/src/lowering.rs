@@ -7,6 +7,7 @@ use llb::op::{LocalSource, Source};
 use llb::{Graph, Input, Metadata, Op};
 use oci::{Platform, Reference};
 
+use crate::call::Met;
 use crate::instruction::{self, from};
 use crate::lint::{self, Lint, rule};
 use crate::scope::{self, Env, Expander};
@@ -34,6 +35,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) graph: Graph,
     /// What was noticed.
     pub(crate) lint: Lint,
+    /// What somebody else can or must give.
+    pub(crate) met: Met,
     /// The names that some `ARG` declares.
     pub(crate) declared_args: BTreeSet<String>,
     images: &'a dyn Images,
@@ -60,7 +63,7 @@ pub(crate) enum Named {
 }
 
 impl<'a> Lowering<'a> {
-    /// Reads the stages and the global scope; nothing is lowered yet.
+    /// Finds the stages; nothing is expanded or lowered yet.
     pub(crate) fn new(
         dockerfile: &'a Dockerfile,
         options: &'a Options,
@@ -68,17 +71,15 @@ impl<'a> Lowering<'a> {
     ) -> Result<Self, PlanError> {
         let declared = Declarations::of(dockerfile)?;
         let escape = dockerfile.directives.escape;
-        let check = options
-            .build_args
-            .get("BUILDKIT_DOCKERFILE_CHECK")
-            .map(String::as_str);
-        let check = check.or(dockerfile
-            .directives
-            .check
-            .as_ref()
-            .map(|(text, _)| text.as_str()));
-        let mut lint = Lint::new(check.unwrap_or(""));
-        lint.take_findings(&options.findings, &dockerfile.instructions);
+        let given = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+        let written = dockerfile.directives.check.as_ref();
+        let (check, span) = match (given, written) {
+            (Some(given), _) => (given.as_str(), None),
+            (None, Some((text, span))) => (text.as_str(), Some(*span)),
+            (None, None) => ("", None),
+        };
+        let mut lint = Lint::new(check, span, &dockerfile.instructions)?;
+        lint.take_findings(&options.findings);
         frontend::warn_of_newer(dockerfile, options, &mut lint);
         lint::check_file(&declared, &mut lint);
         let mut declared_args = BTreeSet::new();
@@ -87,13 +88,13 @@ impl<'a> Lowering<'a> {
                 declared_args.extend(args.iter().map(|(name, _)| name.clone()));
             }
         }
-        let globals = instruction::arg::globals(&declared, options, escape, &mut lint)?;
         let stages = declared.stages.len();
-        let mut lowering = Self {
+        Ok(Self {
             options,
             declared,
             escape,
-            globals,
+            globals: Env::default(),
+            met: Met::default(),
             graph: Graph::default(),
             lint,
             declared_args,
@@ -103,35 +104,44 @@ impl<'a> Lowering<'a> {
             done: vec![None; stages],
             context_paths: BTreeSet::new(),
             nesting: 0,
-        };
-        for index in 0..stages {
-            let from = from::read(&mut lowering, index)?;
-            lowering.froms.push(from);
-        }
-        Ok(lowering)
+        })
     }
 
-    /// Lowers the target and what it needs.
-    pub(crate) fn finish(mut self) -> Result<Plan, PlanError> {
+    /// Lowers the target and what it needs, and says which stage that is.
+    pub(crate) fn run(&mut self) -> Result<usize, PlanError> {
+        self.globals =
+            instruction::arg::globals(&self.declared, self.options, self.escape, &mut self.lint)?;
+        for index in 0..self.declared.stages.len() {
+            let from = from::read(self, index)?;
+            self.froms.push(from);
+        }
         let target = self.declared.target(self.options.target.as_deref())?;
         self.lower_all(target)?;
+        Ok(target)
+    }
+
+    /// The plan of stage `target`, after [`Self::run`].
+    pub(crate) fn finish(&mut self, target: usize) -> Result<Plan, PlanError> {
         let state = self.stage(target)?.clone();
         let mut image = state.image;
         image.config.labels.extend(self.options.labels.clone());
         let used_build_args = self.used_build_args()?;
         let source_date_epoch = self.source_date_epoch()?;
-        let paths: Vec<String> = self.context_paths.into_iter().collect();
+        self.lint.fail_if_asked()?;
+        let paths: Vec<String> = std::mem::take(&mut self.context_paths)
+            .into_iter()
+            .collect();
         let local = LocalUse {
             name: CONTEXT.to_owned(),
             paths,
         };
         Ok(Plan {
-            graph: self.graph,
+            graph: std::mem::take(&mut self.graph),
             root: state.root,
             platform: state.platform,
             config: image,
             layers: state.layers,
-            warnings: self.lint.finish()?,
+            warnings: self.lint.take_warnings(),
             used_build_args,
             target: self.declared.stages[target].name.map(str::to_lowercase),
             locals: if local.paths.is_empty() {
@@ -170,6 +180,7 @@ impl<'a> Lowering<'a> {
 
     fn lower_stage(&mut self, index: usize) -> Result<State, PlanError> {
         let from = self.froms[index].clone();
+        self.met.used.extend(from.args.iter().cloned());
         let mut state = from::begin(self, index, &from)?;
         instruction::onbuild::run_triggers(self, &mut state, index)?;
         for instruction in self.declared.stages[index].instructions {

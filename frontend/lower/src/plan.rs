@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use dockerfile_parser::{Parse, Problem, Severity};
 use llb::{Graph, Input, SourceRange};
 use oci::{ImageConfig, Platform};
+
+use crate::error::lines;
+use crate::lint::RULES;
 
 /// What a Dockerfile comes to: a graph to solve, and the image that its result makes.
 #[derive(Debug, Clone)]
@@ -64,10 +68,26 @@ pub struct Warning {
     pub lines: Option<SourceRange>,
 }
 
+/// What the parser noticed that is odd and no error, for [`crate::Options::findings`].
+pub fn findings(parse: &Parse) -> Vec<Warning> {
+    let finding = |problem: &Problem| match problem.severity {
+        Severity::Error => None,
+        Severity::Warning { rule } => Some(Warning {
+            rule,
+            message: problem.message.clone(),
+            lines: Some(lines(problem.span)),
+        }),
+    };
+    parse.problems.iter().filter_map(finding).collect()
+}
+
 impl Warning {
-    /// Where the rule is explained; empty for warnings that are no rule's.
+    /// Where docker explains the rule; empty for warnings that are no rule of BuildKit's.
     pub fn url(&self) -> String {
-        if self.rule.is_empty() {
+        if !RULES
+            .iter()
+            .any(|it| it.name == self.rule && it.is_buildkits)
+        {
             return String::new();
         }
         let mut name = String::new();
@@ -108,5 +128,6 @@ mod tests {
             "https://docs.docker.com/go/dockerfile/rule/json-args-recommended/"
         );
         assert_eq!(url(""), "");
+        assert_eq!(url("SeveralSourcesToOneFile"), "");
     }
 }

@@ -2,6 +2,7 @@
 
 use dockerfile_parser::InstructionKind;
 
+use crate::call::Given;
 use crate::lint::{Lint, rule};
 use crate::lowering::Lowering;
 use crate::scope::{self, Env, Expander};
@@ -85,6 +86,15 @@ pub(super) fn lower(
                 state.env.set(&name, value);
             }
         }
+        // One that takes its value from the global scope is described there.
+        let is_own = default.is_some()
+            || lowering.options.build_args.contains_key(&name)
+            || lowering.globals.get(&name).is_none();
+        if is_own {
+            let given = Given::of(step.instruction, &name, value.as_deref());
+            lowering.met.args.insert(name.clone(), given);
+        }
+        lowering.met.used.insert(name.clone());
         lowering.declared_args.insert(name.clone());
         state.args.push((name, value));
     }

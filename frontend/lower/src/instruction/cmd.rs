@@ -13,9 +13,9 @@ pub(super) fn lower(
     step: &Step<'_>,
     command: &Command,
 ) -> Result<(), PlanError> {
-    rule::json_args_recommended(&mut lowering.lint, state, step, "CMD", command);
+    rule::json_args_recommended(&mut lowering.lint, state, step, command);
     let before = state.own.cmd.replace(step.span);
-    rule::multiple_instructions_disallowed(&mut lowering.lint, step, before, "CMD");
+    rule::multiple_instructions_disallowed(&mut lowering.lint, step, before);
     let words = super::arguments(state, command);
     state.note(format!("CMD {}", go::quoted_list(&words)));
     state.image.config.args_escaped = true;

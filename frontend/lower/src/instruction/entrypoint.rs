@@ -13,9 +13,9 @@ pub(super) fn lower(
     step: &Step<'_>,
     command: &Command,
 ) -> Result<(), PlanError> {
-    rule::json_args_recommended(&mut lowering.lint, state, step, "ENTRYPOINT", command);
+    rule::json_args_recommended(&mut lowering.lint, state, step, command);
     let before = state.own.entrypoint.replace(step.span);
-    rule::multiple_instructions_disallowed(&mut lowering.lint, step, before, "ENTRYPOINT");
+    rule::multiple_instructions_disallowed(&mut lowering.lint, step, before);
     let words = super::arguments(state, command);
     state.note(format!("ENTRYPOINT {}", go::quoted_list(&words)));
     // A command that the base set was meant for the base's entry point (G48).

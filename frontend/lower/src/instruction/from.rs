@@ -1,6 +1,9 @@
 //! `FROM`: what a stage starts with.
 
+use std::collections::BTreeSet;
+
 use dockerfile_parser::Span;
+use dockerfile_parser::words::Expansion;
 use llb::op::{ImageSource, Source};
 use llb::{Input, Op};
 use oci::{ImageConfig, Platform};
@@ -21,6 +24,8 @@ pub(crate) struct From {
     pub(crate) base: Base,
     /// On what it runs, where it is no child of another stage.
     pub(crate) platform: Platform,
+    /// The `ARG`s that it names.
+    pub(crate) args: BTreeSet<String>,
 }
 
 /// What a stage starts with.
@@ -45,7 +50,11 @@ pub(crate) fn read(lowering: &mut Lowering<'_>, index: usize) -> Result<From, Pl
         let name = declared.name.unwrap_or_default().to_owned();
         return Err(PlanError::at(span, PlanErrorKind::StageName(name)));
     }
-    let image = expand(lowering, index, declared.image)?;
+    let Expansion {
+        text: image,
+        used: mut args,
+        ..
+    } = expand(lowering, index, declared.image)?;
     if image.is_empty() {
         return Err(PlanError::at(
             span,
@@ -53,7 +62,7 @@ pub(crate) fn read(lowering: &mut Lowering<'_>, index: usize) -> Result<From, Pl
         ));
     }
     let platform = match declared.platform {
-        Some(written) => read_platform(lowering, index, written)?,
+        Some(written) => read_platform(lowering, index, written, &mut args)?,
         None => lowering.options.platform.clone(),
     };
     rule::invalid_default_arg_in_from(
@@ -68,16 +77,23 @@ pub(crate) fn read(lowering: &mut Lowering<'_>, index: usize) -> Result<From, Pl
         None if image == "scratch" => Base::Scratch,
         None => Base::Image(image),
     };
-    Ok(From { base, platform })
+    Ok(From {
+        base,
+        platform,
+        args,
+    })
 }
 
 fn read_platform(
     lowering: &mut Lowering<'_>,
     index: usize,
     written: &str,
+    args: &mut BTreeSet<String>,
 ) -> Result<Platform, PlanError> {
     let declared = lowering.declared.stages[index];
-    let text = expand(lowering, index, written)?;
+    let expanded = expand(lowering, index, written)?;
+    args.extend(expanded.used.iter().cloned());
+    let text = expanded.text.as_str();
     let fail = |why: String| {
         PlanError::at(
             declared.from.span,
@@ -95,13 +111,19 @@ fn read_platform(
     let platform: Platform = text
         .parse()
         .map_err(|error: oci::PlatformError| fail(error.to_string()))?;
-    rule::redundant_target_platform(&mut lowering.lint, &declared, written);
+    rule::redundant_target_platform(
+        &mut lowering.lint,
+        &declared,
+        written,
+        &expanded,
+        &lowering.globals,
+    );
     rule::from_platform_flag_const_disallowed(&mut lowering.lint, &declared, written, &platform);
     Ok(platform)
 }
 
 /// A word of a `FROM`, expanded with the global `ARG`s (G29).
-fn expand(lowering: &mut Lowering<'_>, index: usize, word: &str) -> Result<String, PlanError> {
+fn expand(lowering: &mut Lowering<'_>, index: usize, word: &str) -> Result<Expansion, PlanError> {
     let span = lowering.declared.stages[index].from.span;
     let expanded = Expander {
         env: &lowering.globals,
@@ -118,7 +140,7 @@ fn expand(lowering: &mut Lowering<'_>, index: usize, word: &str) -> Result<Strin
             &lowering.globals,
         );
     }
-    Ok(expanded.text)
+    Ok(expanded)
 }
 
 /// `[a-z][a-z0-9-_.]*` (G1)

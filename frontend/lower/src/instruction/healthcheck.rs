@@ -24,7 +24,7 @@ pub(super) fn lower(
     check: &Healthcheck,
 ) -> Result<(), PlanError> {
     let before = state.own.healthcheck.replace(step.span);
-    rule::multiple_instructions_disallowed(&mut lowering.lint, step, before, "HEALTHCHECK");
+    rule::multiple_instructions_disallowed(&mut lowering.lint, step, before);
     let check = match check {
         Healthcheck::None => oci::Healthcheck {
             test: vec!["NONE".to_owned()],

@@ -13,6 +13,8 @@ use crate::{PlanError, PlanErrorKind, flags, path};
 const CACHE_MODE: u32 = 0o755;
 const SECRET_MODE: u32 = 0o400;
 const SSH_MODE: u32 = 0o600;
+/// The agent of a mount that names none.
+const DEFAULT_AGENT: &str = "default";
 
 /// The mounts of a `RUN` so far.
 pub(super) struct Mounts {
@@ -86,8 +88,17 @@ impl Mounts {
         let kind = match mount.kind {
             Kind::Bind | Kind::Cache => self.directory(lowering, state, step, &mount)?,
             Kind::Tmpfs => MountKind::Tmpfs { size: mount.size },
-            Kind::Secret => secret(&mount),
-            Kind::Ssh => ssh(&mount),
+            Kind::Secret => {
+                lowering
+                    .met
+                    .secret(secret_id(&mount), mount.required, step.span);
+                secret(&mount)
+            }
+            Kind::Ssh => {
+                let id = mount.id.as_deref().unwrap_or(DEFAULT_AGENT);
+                lowering.met.agent(id, mount.required, step.span);
+                ssh(&mount)
+            }
         };
         self.mounts.push(Mount {
             target,
@@ -121,8 +132,10 @@ impl Mounts {
         }
         // The default name is the target as written, cleaned, so that stages share it (G92).
         let target = || path::join("/", &mount.target);
+        let id = mount.id.clone().unwrap_or_else(target);
+        lowering.met.cache(&id, step.span);
         Ok(MountKind::Cache {
-            id: cache_id(lowering, mount.id.clone().unwrap_or_else(target)),
+            id: cache_id(lowering, id),
             sharing: mount.sharing.unwrap_or(Sharing::Shared),
             input,
             selector,
@@ -175,7 +188,7 @@ fn secret(mount: &mount::Mount) -> MountKind {
 
 fn ssh(mount: &mount::Mount) -> MountKind {
     MountKind::Ssh {
-        id: mount.id.clone().unwrap_or_else(|| "default".to_owned()),
+        id: mount.id.clone().unwrap_or_else(|| DEFAULT_AGENT.to_owned()),
         required: mount.required,
         owner: owner(mount, SSH_MODE),
     }

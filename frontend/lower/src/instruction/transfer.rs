@@ -156,11 +156,11 @@ fn warn(lowering: &mut Lowering<'_>, step: &Step<'_>, transferred: &Transferred)
         ..
     } = transferred;
     let (count, destination) = (paths.sources.len(), &paths.destination);
-    rule::copy_several_to_one(&mut lowering.lint, step, keyword, count, destination);
+    rule::several_sources_to_one_file(&mut lowering.lint, step, keyword, count, destination);
     if !matches!(origin, Origin::Context) {
         return;
     }
-    for source in &paths.sources {
+    for source in paths.sources.iter().filter(|it| remote(it).is_none()) {
         if let TransferSource::Path(path) = source {
             let ignore = &lowering.options.ignore;
             rule::copy_ignored_file(&mut lowering.lint, step, keyword, path, ignore);

@@ -27,12 +27,7 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
         let message = format!(
             "Command '{keyword}' should match the case of the command majority ({majority})"
         );
-        lint.warn(
-            "ConsistentInstructionCasing",
-            instruction,
-            instruction.span,
-            message,
-        );
+        lint.warn("ConsistentInstructionCasing", instruction.span, message);
     }
 }
 

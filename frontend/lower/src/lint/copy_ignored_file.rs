@@ -32,5 +32,5 @@ pub(crate) fn copy_ignored_file(
         "Attempting to {keyword} file {} that is excluded by .dockerignore",
         quote(source)
     );
-    lint.warn("CopyIgnoredFile", step.instruction, step.span, message);
+    lint.warn("CopyIgnoredFile", step.span, message);
 }

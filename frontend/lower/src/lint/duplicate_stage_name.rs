@@ -17,6 +17,6 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
             "Duplicate stage name {}, stage names should be unique",
             quote(&name.to_lowercase())
         );
-        lint.warn("DuplicateStageName", stage.from, stage.from.span, message);
+        lint.warn("DuplicateStageName", stage.from.span, message);
     }
 }

@@ -8,6 +8,6 @@ pub(crate) fn expose_invalid_format(lint: &mut Lint, step: &Step<'_>, port: &str
         let message = format!(
             "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
         );
-        lint.warn("ExposeInvalidFormat", step.instruction, step.span, message);
+        lint.warn("ExposeInvalidFormat", step.span, message);
     }
 }

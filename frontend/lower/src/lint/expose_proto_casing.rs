@@ -10,6 +10,6 @@ pub(crate) fn expose_proto_casing(lint: &mut Lint, step: &Step<'_>, port: &str) 
     if protocol.to_lowercase() != protocol {
         let message =
             format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");
-        lint.warn("ExposeProtoCasing", step.instruction, step.span, message);
+        lint.warn("ExposeProtoCasing", step.span, message);
     }
 }

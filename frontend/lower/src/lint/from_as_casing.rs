@@ -10,7 +10,7 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
             continue;
         };
         let message = format!("'{keyword}' and '{from}' keywords' casing do not match");
-        lint.warn("FromAsCasing", stage.from, stage.from.span, message);
+        lint.warn("FromAsCasing", stage.from.span, message);
     }
 }
 

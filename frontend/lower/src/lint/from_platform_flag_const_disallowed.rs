@@ -22,11 +22,6 @@ pub(crate) fn from_platform_flag_const_disallowed(
             "FROM --platform flag should not use constant value {}",
             quote(written)
         );
-        lint.warn(
-            "FromPlatformFlagConstDisallowed",
-            stage.from,
-            stage.from.span,
-            message,
-        );
+        lint.warn("FromPlatformFlagConstDisallowed", stage.from.span, message);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn invalid_default_arg_in_from(
         ..options.clone()
     };
     let expand = || -> Result<String, PlanError> {
-        let env = arg::globals(declared, &defaults, escape, &mut Lint::new("skip=all"))?;
+        let env = arg::globals(declared, &defaults, escape, &mut Lint::deaf())?;
         let expanded = Expander { env: &env, escape }.word(stage.image);
         Ok(expanded.map(|it| it.text).unwrap_or_default())
     };
@@ -34,11 +34,6 @@ pub(crate) fn invalid_default_arg_in_from(
             "Default value for ARG {} results in empty or invalid base image name",
             stage.image
         );
-        lint.warn(
-            "InvalidDefaultArgInFrom",
-            stage.from,
-            stage.from.span,
-            message,
-        );
+        lint.warn("InvalidDefaultArgInFrom", stage.from.span, message);
     }
 }

@@ -5,18 +5,15 @@ use dockerfile_parser::{Instruction, InstructionKind};
 use super::Lint;
 
 pub(super) fn check(instruction: &Instruction, lint: &mut Lint) {
-    let keyword = match &instruction.kind {
-        InstructionKind::Env(pairs) if pairs.legacy => "ENV",
-        InstructionKind::Label(pairs) if pairs.legacy => "LABEL",
-        _ => return,
+    let (InstructionKind::Env(pairs) | InstructionKind::Label(pairs)) = &instruction.kind else {
+        return;
     };
+    if !pairs.legacy {
+        return;
+    }
+    let keyword = &instruction.keyword;
     let message = format!(
         "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
     );
-    lint.warn(
-        "LegacyKeyValueFormat",
-        instruction,
-        instruction.span,
-        message,
-    );
+    lint.warn("LegacyKeyValueFormat", instruction.span, message);
 }

@@ -7,11 +7,6 @@ use super::Lint;
 pub(super) fn check(instruction: &Instruction, lint: &mut Lint) {
     if matches!(instruction.kind, InstructionKind::Maintainer(_)) {
         let message = "Maintainer instruction is deprecated in favor of using label".to_owned();
-        lint.warn(
-            "MaintainerDeprecated",
-            instruction,
-            instruction.span,
-            message,
-        );
+        lint.warn("MaintainerDeprecated", instruction.span, message);
     }
 }

@@ -9,16 +9,11 @@ pub(crate) fn multiple_instructions_disallowed(
     lint: &mut Lint,
     step: &Step<'_>,
     before: Option<Span>,
-    keyword: &str,
 ) {
     let Some(before) = before else { return };
+    let keyword = &step.instruction.keyword;
     let message = format!(
         "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
     );
-    lint.warn(
-        "MultipleInstructionsDisallowed",
-        step.instruction,
-        before,
-        message,
-    );
+    lint.warn("MultipleInstructionsDisallowed", before, message);
 }

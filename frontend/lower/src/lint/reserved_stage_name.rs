@@ -13,7 +13,7 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
                 "Stage name should not use the same name as reserved stage {}",
                 quote(&name)
             );
-            lint.warn("ReservedStageName", stage.from, stage.from.span, message);
+            lint.warn("ReservedStageName", stage.from.span, message);
         }
     }
 }

@@ -30,12 +30,7 @@ pub(crate) fn secrets_used_in_arg_or_env(
             "Do not use ARG or ENV instructions for sensitive data ({keyword} {})",
             quote(name)
         );
-        lint.warn(
-            "SecretsUsedInArgOrEnv",
-            step.instruction,
-            step.span,
-            message,
-        );
+        lint.warn("SecretsUsedInArgOrEnv", step.span, message);
     }
 }
 

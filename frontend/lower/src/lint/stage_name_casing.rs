@@ -9,6 +9,6 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
             continue;
         };
         let message = format!("Stage name '{name}' should be lowercase");
-        lint.warn("StageNameCasing", stage.from, stage.from.span, message);
+        lint.warn("StageNameCasing", stage.from.span, message);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn undefined_arg_in_from(
         message.push_str(&format!(" (did you mean {meant}?)"));
     }
     let from = declared.stages[index].from;
-    lint.warn("UndefinedArgInFrom", from, from.span, message);
+    lint.warn("UndefinedArgInFrom", from.span, message);
 }
 
 fn global_names<'a>(declared: &'a Declarations<'_>) -> impl Iterator<Item = &'a str> {

@@ -11,6 +11,6 @@ pub(crate) fn workdir_relative_path(lint: &mut Lint, step: &Step<'_>, path: &str
             "Relative workdir {} can have unexpected results if the base image changes",
             quote(path)
         );
-        lint.warn("WorkdirRelativePath", step.instruction, step.span, message);
+        lint.warn("WorkdirRelativePath", step.span, message);
     }
 }

@@ -10,9 +10,7 @@ mod images;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dockerfile_parser::{Problem, Severity};
-use llb::SourceRange;
-use lower::{NoCache, Options, Warning};
+use lower::{NoCache, Options};
 use oci::Platform;
 
 fn cases() -> Vec<PathBuf> {
@@ -71,28 +69,13 @@ fn options(text: &str) -> Options {
     options
 }
 
-fn finding(problem: &Problem) -> Option<Warning> {
-    let Severity::Warning { rule } = problem.severity else {
-        return None;
-    };
-    let lines = SourceRange {
-        first_line: problem.span.first_line,
-        last_line: problem.span.last_line,
-    };
-    Some(Warning {
-        rule,
-        message: problem.message.clone(),
-        lines: Some(lines),
-    })
-}
-
 fn planned(text: &str) -> String {
     let parsed = dockerfile_parser::parse(text.as_bytes());
     let mut options = options(text);
     if let Err(error) = lower::check_frontend(&parsed.dockerfile, &options) {
         return draw::error(&error);
     }
-    options.findings = parsed.problems.iter().filter_map(finding).collect();
+    options.findings = lower::findings(&parsed);
     if let Some(problem) = parsed.first_error() {
         return format!("not parsed: {problem}\n");
     }

@@ -1,10 +1,10 @@
 //! Several sources and a destination that is not written as a directory: if it is none, the last
 //! source wins (decision 3). No rule of BuildKit's.
 
-use super::{Lint, unnamed};
+use super::Lint;
 use crate::state::Step;
 
-pub(crate) fn copy_several_to_one(
+pub(crate) fn several_sources_to_one_file(
     lint: &mut Lint,
     step: &Step<'_>,
     keyword: &str,
@@ -18,6 +18,6 @@ pub(crate) fn copy_several_to_one(
         let message = format!(
             "{keyword} of several sources to {destination:?}, which does not end with `/`: if it is no directory, only the last source remains"
         );
-        lint.push(unnamed(message, Some(step.span)));
+        lint.warn("SeveralSourcesToOneFile", step.span, message);
     }
 }
