@@ -6,6 +6,10 @@ mod targets;
 
 use std::path::Path;
 
+#[expect(
+    clippy::print_stdout,
+    reason = "a panic within says nothing of the file, and this is shown with it"
+)]
 fn replay(target: &str, function: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/fuzz");
     let inputs = std::fs::read_dir(directory.join(target)).expect("inputs were saved");
@@ -13,7 +17,6 @@ fn replay(target: &str, function: fn(&[u8])) {
     for input in inputs {
         let path = input.expect("an entry of a directory").path();
         let data = std::fs::read(&path).expect("an input is a file");
-        // Named before, because a panic within says nothing of the file.
         println!("{}", path.display());
         function(&data);
         count += 1;
