@@ -5,12 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dockerfile_parser::{Parse, Problem, Severity, ignore};
+use dockerfile_parser::{Parse, Problem, ignore};
 use llb::SourceRange;
 use lower::{Plan, PlanError};
 use oci::Platform;
 use solve::progress::Warning;
 
+use crate::call::{Answer, Answered, Call};
 use crate::images::StoredImages;
 use crate::report::{Errand, Reporter};
 use crate::{
@@ -66,27 +67,76 @@ impl Definition {
         request: &Request,
         reporter: &Reporter<'_>,
     ) -> Result<Plan, BuildError> {
-        let parse = dockerfile_parser::parse(&self.text);
-        let options = self.options(request, &parse);
-        let refuse = |error: PlanError| {
-            let place = self.place(error.lines);
-            BuildError::Plan(Box::new(PlanFailure { error, place }))
-        };
-        // Before the problems: to this parser, a file of another language is nothing else.
-        lower::check_frontend(&parse.dockerfile, &options).map_err(refuse)?;
-        if let Some(problem) = parse.first_error() {
-            return Err(BuildError::Parse {
-                message: problem.to_string(),
-                place: self.place(lines_of(problem)),
-            });
-        }
+        let (parse, options) = self.parse(request)?;
         let images = StoredImages {
             store: &engine.store,
             reporter,
         };
-        let plan = lower::plan(&parse.dockerfile, &options, &images).map_err(refuse)?;
+        let plan = lower::plan(&parse.dockerfile, &options, &images);
+        let plan = plan.map_err(|error| self.refuse(error))?;
         self.warn(&plan, reporter);
         Ok(plan)
+    }
+
+    /// The tree, if all of it was understood.
+    fn parse(&self, request: &Request) -> Result<(Parse, lower::Options), BuildError> {
+        let parse = dockerfile_parser::parse(&self.text);
+        let options = self.options(request, &parse);
+        // Before the problems: to this parser, a file of another language is nothing else.
+        lower::check_frontend(&parse.dockerfile, &options).map_err(|error| self.refuse(error))?;
+        match parse.first_error() {
+            Some(problem) => Err(BuildError::Parse {
+                message: problem.to_string(),
+                place: self.place(lines_of(problem)),
+            }),
+            None => Ok((parse, options)),
+        }
+    }
+
+    fn refuse(&self, error: PlanError) -> BuildError {
+        let place = self.place(error.lines);
+        BuildError::Plan(Box::new(PlanFailure { error, place }))
+    }
+
+    /// What the file says about itself.
+    pub(crate) fn answer(
+        self,
+        engine: &Engine,
+        request: &Request,
+        call: Call,
+        reporter: &Reporter<'_>,
+    ) -> Result<Answered, BuildError> {
+        let images = StoredImages {
+            store: &engine.store,
+            reporter,
+        };
+        let answer = match (call, self.parse(request)) {
+            (Call::Check, Err(error)) => Answer::Check {
+                warnings: Vec::new(),
+                error: Some(error),
+            },
+            (_, Err(error)) => return Err(error),
+            (Call::Check, Ok((parse, options))) => {
+                let checked = lower::check(&parse.dockerfile, &options, &images);
+                Answer::Check {
+                    warnings: checked.warnings,
+                    error: checked.error.map(|error| self.refuse(error)),
+                }
+            }
+            (Call::Outline, Ok((parse, options))) => {
+                let outline = lower::outline(&parse.dockerfile, &options, &images);
+                Answer::Outline(outline.map_err(|error| self.refuse(error))?)
+            }
+            (Call::Targets, Ok((parse, _))) => {
+                let targets = lower::targets(&parse.dockerfile);
+                Answer::Targets(targets.map_err(|error| self.refuse(error))?)
+            }
+        };
+        Ok(Answered {
+            answer,
+            file: self.name,
+            text: self.text,
+        })
     }
 
     /// The lines as a place in the Dockerfile.
@@ -112,7 +162,7 @@ impl Definition {
             shm_size: request.shm_size,
             ignore: self.ignore.clone(),
             strict_args: request.strict_args,
-            findings: parse.problems.iter().filter_map(finding).collect(),
+            findings: lower::findings(parse),
             ..lower::Options::new(platform)
         }
     }
@@ -133,18 +183,6 @@ impl Text {
     fn size(&self) -> u64 {
         self.bytes.len() as u64
     }
-}
-
-/// A warning of the parser, as lowering tells it with its own.
-fn finding(problem: &Problem) -> Option<lower::Warning> {
-    let Severity::Warning { rule } = problem.severity else {
-        return None;
-    };
-    Some(lower::Warning {
-        rule,
-        message: problem.message.clone(),
-        lines: lines_of(problem),
-    })
 }
 
 fn lines_of(problem: &Problem) -> Option<SourceRange> {

@@ -8,6 +8,7 @@
 //! runs, happens on a thread each, which sends the loop one message when it is done. A build that is
 //! cached to the end starts a thread for each local checksum and no other.
 
+mod call;
 mod definition;
 mod error;
 mod image;
@@ -30,6 +31,7 @@ use ops::Ops;
 use snapshot::Snapshots;
 use store::Store;
 
+pub use call::{Answer, Answered, Call, Given, Lent, Outline, Target, Warning};
 pub use error::{
     BuildError, ExportError, ImageError, LogLine, Place, PlanFailure, ReadError, StepError,
     StepFailure,
@@ -80,6 +82,21 @@ impl Engine {
         let reporter = Reporter::new(progress);
         let definition = Definition::read(request, &reporter)?;
         Ok(definition.plan(self, request, &reporter)?.graph)
+    }
+
+    /// What the Dockerfile says about itself (`--call`). Runs nothing.
+    ///
+    /// # Errors
+    /// As [`build`], as far as that comes before anything runs; but for [`Call::Check`] what is wrong
+    /// with the file is part of the answer.
+    pub fn call(
+        &self,
+        request: &Request,
+        call: Call,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Answered, BuildError> {
+        let reporter = Reporter::new(progress);
+        Definition::read(request, &reporter)?.answer(self, request, call, &reporter)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{Network, bytes};
+use crate::build::Asked;
 use crate::progress::Mode;
 
 /// `build`
@@ -110,6 +111,13 @@ pub(crate) struct BuildArgs {
         help_heading = "What is shown"
     )]
     pub(crate) graph: Option<GraphFormat>,
+    /// Look for what is odd or wrong in the Dockerfile instead of building; as --call=check
+    #[arg(long, conflicts_with = "call", help_heading = "What is shown")]
+    pub(crate) check: bool,
+    /// Ask the Dockerfile about itself instead of building: check, outline or targets, then
+    /// `,format=json` if you like
+    #[arg(long, value_name = "QUESTION", value_parser = Asked::parse, help_heading = "What is shown")]
+    pub(crate) call: Option<Option<Asked>>,
     /// How many steps run at once [default: all that can]
     #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,

@@ -1,5 +1,6 @@
 //! `build`: what was typed into what is meant, the build itself, and what is said of it.
 
+mod call;
 mod lent;
 mod output;
 mod request;
@@ -22,6 +23,7 @@ use crate::progress::colour::{Colours, Tone};
 use crate::progress::report::{self, Detail};
 use crate::progress::terminal::say;
 use crate::progress::{Display, Mode, State};
+pub(crate) use call::Asked;
 use output::Output;
 use request::Meant;
 
@@ -45,6 +47,9 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
             .graph(&meant.request, &|_| {})
             .map_err(|error| in_words(error, None))?;
         return Ok(print(&llb::dot::dot(&graph))?);
+    }
+    if let Some(asked) = Asked::by(args) {
+        return call::ask(&engine, &meant, asked);
     }
     refuse_terminal(&meant.outputs)?;
     let cancel = meant.request.cancel.clone();
