@@ -59,6 +59,21 @@ pub struct Instruction {
     pub kind: InstructionKind,
 }
 
+impl Instruction {
+    /// Whether here-documents follow its line.
+    pub fn has_heredocs(&self) -> bool {
+        match &self.kind {
+            InstructionKind::Run { heredocs, .. } => !heredocs.is_empty(),
+            InstructionKind::Copy(it) | InstructionKind::Add(it) => it
+                .sources
+                .iter()
+                .any(|it| matches!(it, TransferSource::Heredoc(_))),
+            InstructionKind::OnBuild { trigger, .. } => trigger.has_heredocs(),
+            _ => false,
+        }
+    }
+}
+
 /// What an instruction says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstructionKind {

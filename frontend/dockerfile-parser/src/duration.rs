@@ -7,7 +7,7 @@ pub enum DurationError {
     #[error("time: invalid duration {}", crate::quote(.0))]
     Invalid(String),
     /// A number has no unit behind it.
-    #[error("time: missing unit in duration {}", crate::quote(.0))]
+    #[error("time: missing unit in duration {} (as in 30s or 1m30s)", crate::quote(.0))]
     MissingUnit(String),
     /// A unit that is none of `ns us ms s m h`.
     #[error("time: unknown unit {} in duration {}", crate::quote(.unit), crate::quote(.text))]
@@ -128,8 +128,14 @@ mod tests {
             ("", r#"time: invalid duration """#),
             ("-", r#"time: invalid duration "-""#),
             ("soon", r#"time: invalid duration "soon""#),
-            ("5", r#"time: missing unit in duration "5""#),
-            ("1m5", r#"time: missing unit in duration "1m5""#),
+            (
+                "5",
+                r#"time: missing unit in duration "5" (as in 30s or 1m30s)"#,
+            ),
+            (
+                "1m5",
+                r#"time: missing unit in duration "1m5" (as in 30s or 1m30s)"#,
+            ),
             ("5 s", r#"time: unknown unit " s" in duration "5 s""#),
             ("5d", r#"time: unknown unit "d" in duration "5d""#),
             ("1.2.3s", r#"time: invalid duration "1.2.3s""#),

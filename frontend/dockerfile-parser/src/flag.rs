@@ -69,7 +69,7 @@ pub(crate) enum FlagError {
     },
     #[error("duplicate flag specified: --{0}")]
     Duplicate(String),
-    #[error("missing a value on flag: --{0}")]
+    #[error("missing a value on flag: --{0} (write --{0}=VALUE)")]
     MissingValue(String),
     #[error("expecting boolean value for flag --{name}, not: {value}")]
     NotBoolean { name: String, value: String },
@@ -135,7 +135,7 @@ pub(crate) fn read(
                 let suggestion = suggest(name, known.iter().map(|&(it, _)| it), Case::Sensitive);
                 FlagError::Unknown {
                     name: name.to_owned(),
-                    suggestion,
+                    suggestion: suggestion.map(|it| format!("--{it}")),
                 }
             })?;
         if takes != Takes::Values && flags.iter().any(|it| it.name == name) {

@@ -34,6 +34,8 @@ const NAMES: [&str; 18] = [
     "WORKDIR",
 ];
 
+const UNKNOWN: &str = "unknown instruction: ";
+
 /// What is wrong with an instruction, in BuildKit's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -47,6 +49,11 @@ impl Fault {
             message: message.into(),
             suggestion: None,
         }
+    }
+
+    /// Whether it is a word that nothing known is near to.
+    pub(crate) fn is_unknown_instruction(&self) -> bool {
+        self.suggestion.is_none() && self.message.starts_with(UNKNOWN)
     }
 
     fn suggesting(message: String, suggestion: Option<String>) -> Self {
@@ -190,7 +197,7 @@ impl<'a> Parts<'a> {
             _ => {
                 let suggestion = suggest(self.keyword, NAMES, Case::Insensitive);
                 Err(Fault::suggesting(
-                    format!("unknown instruction: {}", self.keyword),
+                    format!("{UNKNOWN}{}", self.keyword),
                     suggestion,
                 ))
             }
@@ -256,7 +263,11 @@ impl<'a> Parts<'a> {
                 (image, Some((keyword, name)))
             }
             [image] => (image, None),
-            _ => return Err(Fault::new("FROM requires either one or three arguments")),
+            _ => {
+                return Err(Fault::new(
+                    "FROM requires either one or three arguments: FROM IMAGE [AS NAME]",
+                ));
+            }
         };
         let platform = self
             .flags(flag::FROM)?
@@ -300,7 +311,10 @@ impl<'a> Parts<'a> {
         let words = shape::quoted_words(self.arguments, self.escape);
         if words.first().is_some_and(|word| !word.contains('=')) {
             let (key, Some(value)) = shape::split_first(self.arguments) else {
-                return Err(Fault::new(format!("{} must have two arguments", self.name)));
+                return Err(Fault::new(format!(
+                    "{0} must have two arguments: {0} KEY=VALUE",
+                    self.name
+                )));
             };
             return Ok(KeyValues {
                 pairs: vec![(key.to_owned(), value.to_owned())],
@@ -349,7 +363,7 @@ impl<'a> Parts<'a> {
         match command {
             Command::Exec(shell) if !shell.is_empty() => Ok(InstructionKind::Shell(shell)),
             Command::Shell(text) if !text.is_empty() => Err(Fault::new(
-                "SHELL requires the arguments to be in JSON form",
+                "SHELL requires the arguments to be in JSON form, with double quotes: SHELL [\"/bin/bash\", \"-c\"]",
             )),
             _ => Err(self.at_least_one_argument()),
         }
@@ -359,8 +373,13 @@ impl<'a> Parts<'a> {
         let (mut words, form) = self.list()?;
         let name = &self.name;
         let destination = words.pop().filter(|_| !words.is_empty()).ok_or_else(|| {
+            let provided = if self.arguments.is_empty() {
+                "none"
+            } else {
+                "only one"
+            };
             Fault::new(format!(
-                "{name} requires at least two arguments, but only one was provided. \
+                "{name} requires at least two arguments, but {provided} was provided. \
                  Destination could not be determined"
             ))
         })?;
@@ -546,18 +565,9 @@ fn check_healthcheck_flags(flags: &[Flag]) -> Result<(), Fault> {
     let Some(text) = value("retries").filter(|text| !text.is_empty()) else {
         return Ok(());
     };
-    let retries: i32 = text.parse().map_err(|error: std::num::ParseIntError| {
-        let overflow = matches!(
-            error.kind(),
-            std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow
-        );
-        let reason = if overflow {
-            "value out of range"
-        } else {
-            "invalid syntax"
-        };
+    let retries: i32 = text.parse().map_err(|_| {
         Fault::new(format!(
-            "strconv.ParseInt: parsing {}: {reason}",
+            "invalid value {} for --retries: not a number",
             quote(text)
         ))
     })?;

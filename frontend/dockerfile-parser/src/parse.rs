@@ -197,8 +197,28 @@ impl<'a> Parser<'a> {
                 comments,
                 ..instruction
             }),
-            Err(fault) => self.problems.push(problem_of(fault, span)),
+            Err(fault) => {
+                let fault = self.explain(fault, span);
+                self.problems.push(problem_of(fault, span));
+            }
         }
+    }
+
+    /// Adds what the line above has to do with a line that is no instruction.
+    fn explain(&self, fault: Fault, span: Span) -> Fault {
+        let above = self
+            .instructions
+            .last()
+            .filter(|it| it.span.last_line + 1 == span.first_line);
+        let (Some(above), true) = (above, fault.is_unknown_instruction()) else {
+            return fault;
+        };
+        let escape = self.directives.directives.escape;
+        let why = match above.original.contains("<<") && !above.has_heredocs() {
+            true => "here-documents are for RUN, COPY and ADD".to_owned(),
+            false => format!("if it belongs to the line above, end that with {escape}"),
+        };
+        Fault::new(format!("{} ({why})", fault.message))
     }
 
     /// Reads the heredocs that an instruction opens; `span` comes to include them.
@@ -224,7 +244,10 @@ impl<'a> Parser<'a> {
             }
             raw.push_str(&String::from_utf8_lossy(line.bytes));
         }
-        Err(Fault::new("unterminated heredoc"))
+        Err(Fault::new(format!(
+            "unterminated heredoc: no line below is `{}` and nothing else",
+            opening.name
+        )))
     }
 
     fn check_length(&mut self, line: Line<'_>) {
@@ -263,8 +286,10 @@ impl<'a> Parser<'a> {
                 Stages::Missed
             };
             if !is_argument && understood {
-                self.problems
-                    .push(Problem::error(span, "no build stage in current context"));
+                self.problems.push(Problem::error(
+                    span,
+                    "no build stage in current context: only ARG may stand before the first FROM",
+                ));
             }
         }
     }
@@ -272,7 +297,7 @@ impl<'a> Parser<'a> {
     fn check_stages(&mut self, length: usize) {
         let message = match self.stages {
             Stages::NoInstruction => "file with no instructions",
-            Stages::OnlyArguments => "dockerfile contains no stages to build",
+            Stages::OnlyArguments => "dockerfile contains no stages to build: there is no FROM",
             Stages::Missed | Stages::Begun => return,
         };
         let line = self.lines.number();
@@ -353,7 +378,7 @@ mod tests {
             ),
             (
                 "RUN <<E\nx",
-                "dockerfile parse error on line 1: unterminated heredoc",
+                "dockerfile parse error on line 1: unterminated heredoc: no line below is `E` and nothing else",
             ),
         ] {
             assert_eq!(

@@ -1,6 +1,6 @@
 //! "Did you mean": the known word nearest to a mistyped one.
 
-use strsim::levenshtein;
+use strsim::osa_distance;
 
 /// Whether capitals make a difference to [`suggest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub enum Case {
 /// At this many edits two words have nothing to do with each other.
 const TOO_FAR: usize = 3;
 
-/// The one of `known` that is at most two edits from `word`; the first of several equally near.
+/// The one of `known` that is at most two edits from `word`; the first of several equally near. Two
+/// neighbours that changed places are one edit, so that `RNU` is `RUN` and not `ENV`.
 ///
 /// `None` also where `word` is itself known: then it is not the spelling that is wrong.
 pub fn suggest<'a>(
@@ -33,7 +34,7 @@ pub fn suggest<'a>(
     }
     let mut nearest = (TOO_FAR, None);
     for candidate in known.into_iter().map(fold) {
-        let distance = levenshtein(&wanted, &candidate);
+        let distance = osa_distance(&wanted, &candidate);
         if distance == 0 {
             return None;
         }
@@ -81,6 +82,10 @@ mod tests {
             Some("from")
         );
         assert_eq!(suggest("form", known, Case::Sensitive), None);
+        assert_eq!(
+            suggest("RNU", ["ENV", "RUN"], Case::Insensitive).as_deref(),
+            Some("RUN")
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::ResolveError;
 pub struct PlanError {
     /// What went wrong outside, where something did.
     #[source]
-    source: Option<ResolveError>,
+    pub(crate) source: Option<ResolveError>,
     /// Why.
     pub kind: Box<PlanErrorKind>,
     /// Which lines of the Dockerfile are to blame; `None` where no line is.
@@ -27,21 +27,27 @@ pub struct PlanError {
 pub enum PlanErrorKind {
     /// Another frontend than the built-in one is asked for.
     #[error(
-        "frontend {0} is not supported: rbuild has one frontend, that of docker/dockerfile, built in"
+        "frontend {0} is not supported: rbuild has one frontend, that of docker/dockerfile, built in (if the file is a Dockerfile, take the syntax line out)"
     )]
     Frontend(String),
     /// There is no `FROM`.
-    #[error("dockerfile contains no stages to build")]
+    #[error("dockerfile contains no stages to build: there is no FROM")]
     Empty,
     /// Something other than `ARG` stands before the first `FROM`.
-    #[error("no build stage in current context")]
+    #[error("no build stage in current context: only ARG may stand before the first FROM")]
     NoStage,
     /// No stage has the target's name or number.
     #[error("target stage {0:?} could not be found")]
     UnknownTarget(String),
     /// The image's name is blank after expansion.
-    #[error("base name ({0}) should not be blank")]
-    BlankBase(String),
+    #[error("base name ({name}) should not be blank{}", blank(.empty))]
+    BlankBase {
+        /// As written.
+        name: String,
+        /// Its variables that have no value, each with whether an `ARG` before the first `FROM`
+        /// declares it.
+        empty: Vec<(String, bool)>,
+    },
     /// A stage's name breaks the rules.
     #[error(
         "invalid name for build stage: {0:?}, name can't start with a number or contain symbols"
@@ -74,8 +80,13 @@ pub enum PlanErrorKind {
         target: String,
     },
     /// A number of a stage that there is not.
-    #[error("invalid stage index {0}")]
-    StageIndex(String),
+    #[error("invalid stage index {index}: {}", earlier(*.stages))]
+    StageIndex {
+        /// As written.
+        index: String,
+        /// How many stages stand before.
+        stages: usize,
+    },
     /// A word has variables or quotes that do not end or make no sense.
     #[error("{0}")]
     Expand(#[from] ExpandError),
@@ -122,6 +133,9 @@ pub enum PlanErrorKind {
     /// A trigger of a trigger.
     #[error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")]
     TriggerChain,
+    /// `RUN --device`: it needs the container device interface.
+    #[error("RUN --device={0} is not supported: rbuild lends no devices to a step")]
+    Device(String),
     /// Something that Dockerfiles can say and this version cannot do.
     #[error("{0} is not supported yet")]
     NotSupported(String),
@@ -132,7 +146,7 @@ pub enum PlanErrorKind {
     #[error("duplicate flag specified: --{0}")]
     DuplicateFlag(String),
     /// A flag without `=value`.
-    #[error("missing a value on flag: --{0}")]
+    #[error("missing a value on flag: --{0} (write --{0}=VALUE)")]
     FlagWithoutValue(String),
     /// A switch with another value than `true` or `false`.
     #[error("expecting boolean value for flag --{flag}, not: {value}")]
@@ -146,31 +160,33 @@ pub enum PlanErrorKind {
     #[error("{0}")]
     Mount(#[from] crate::mount::MountError),
     /// `--network` is none of the three.
-    #[error("unsupported network mode {0:?}")]
+    #[error("unsupported network mode {0:?}: it is default, none or host")]
     NetworkMode(String),
     /// `--security` is none of the two.
-    #[error("unsupported security mode {0:?}")]
+    #[error("unsupported security mode {0:?}: it is sandbox or insecure")]
     SecurityMode(String),
     /// A `RUN` in JSON form without words, or with nothing to run.
     #[error("{0} requires at least one argument")]
     NothingToRun(&'static str),
     /// `--chmod` is none.
-    #[error("invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777")]
+    #[error(
+        "invalid chmod parameter: '{0}'. it should be octal string and between 0 and 07777, or symbolic as in u=rwX,go=rX"
+    )]
     Chmod(String),
     /// `--chown` is none.
-    #[error("invalid chown parameter: '{0}'")]
+    #[error("invalid chown parameter: '{0}'. it should be USER[:GROUP], names or numbers")]
     Chown(String),
     /// `COPY` of an address.
-    #[error("source can't be a URL for COPY")]
+    #[error("source can't be a URL for COPY, use ADD")]
     CopyUrl,
     /// `COPY` of a repository.
-    #[error("source can't be a git ref for COPY")]
+    #[error("source can't be a git ref for COPY, use ADD")]
     CopyGit,
     /// `--checksum` with anything else than one remote source.
     #[error("{0}")]
     Checksum(&'static str),
     /// An `--exclude` pattern is none.
-    #[error("invalid exclude pattern {0:?}")]
+    #[error("invalid exclude pattern {0:?}: a `[` is not closed, or a `\\` ends it")]
     Exclude(String),
     /// A name is empty after expansion.
     #[error("{0} names can not be blank")]
@@ -179,10 +195,12 @@ pub enum PlanErrorKind {
     #[error("VOLUME specified can not be an empty string")]
     BlankVolume,
     /// A port of `EXPOSE` is none.
-    #[error("invalid containerPort: {0}")]
+    #[error(
+        "invalid containerPort: {0} (a port is a number up to 65535, or a range such as 8000-8010)"
+    )]
     Port(String),
     /// A protocol of `EXPOSE` is none.
-    #[error("invalid proto: {0}")]
+    #[error("invalid proto: {0} (it is tcp, udp or sctp)")]
     Protocol(String),
     /// More ports than there can be are no mistake of typing.
     #[error("invalid ranges specified for container and host Ports: {0}")]
@@ -203,7 +221,7 @@ pub enum PlanErrorKind {
     #[error("--retries cannot be negative ({0})")]
     NegativeRetries(i32),
     /// `SOURCE_DATE_EPOCH` is no number of seconds.
-    #[error("invalid SOURCE_DATE_EPOCH: {0}")]
+    #[error("invalid SOURCE_DATE_EPOCH: {0} (it is a number of seconds since 1970)")]
     SourceDateEpoch(String),
     /// `# check=` says what it cannot say.
     #[error("failed to parse check options: {0}")]
@@ -251,6 +269,24 @@ impl PlanError {
     ) -> Self {
         self.suggestion = suggest(name, known, Case::Insensitive);
         self
+    }
+}
+
+fn blank(empty: &[(String, bool)]) -> String {
+    match empty {
+        [] => String::new(),
+        [(name, true), ..] => {
+            format!(": {name} has no value, give it a default or --build-arg {name}=VALUE")
+        }
+        [(name, false), ..] => format!(": no ARG before the first FROM declares {name}"),
+    }
+}
+
+fn earlier(stages: usize) -> String {
+    match stages {
+        0 => "no stage stands before this one".to_owned(),
+        1 => "only stage 0 stands before this one".to_owned(),
+        stages => format!("stages 0 to {} stand before this one", stages - 1),
     }
 }
 

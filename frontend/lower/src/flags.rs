@@ -22,10 +22,12 @@ impl<'a> Flags<'a> {
             let name = flag.name.as_str();
             if !once.contains(&name) && !often.contains(&name) {
                 let known = once.iter().chain(often).copied();
-                return Err(
-                    PlanError::at(span, PlanErrorKind::UnknownFlag(flag.name.clone()))
-                        .suggest(name, known),
-                );
+                let kind = PlanErrorKind::UnknownFlag(flag.name.clone());
+                let error = PlanError::at(span, kind).suggest(name, known);
+                return Err(PlanError {
+                    suggestion: error.suggestion.map(|it| format!("--{it}")),
+                    ..error
+                });
             }
             if once.contains(&name) && flags[..index].iter().any(|it| it.name == name) {
                 return Err(PlanError::at(

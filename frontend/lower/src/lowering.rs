@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use dockerfile_parser::words::Expansion;
 use dockerfile_parser::{Dockerfile, InstructionKind, Span, words};
 use llb::op::{LocalSource, Source};
 use llb::{Graph, Input, Metadata, Op};
@@ -375,12 +376,22 @@ impl<'a> Lowering<'a> {
             self.lint.undefined_var(name, state, step);
         }
         match expanded.text.is_empty() {
-            true => Err(PlanError::at(
-                step.span,
-                PlanErrorKind::BlankBase(word.to_owned()),
-            )),
+            true => Err(self.blank_base(word, &expanded, step.span)),
             false => Ok(expanded.text),
         }
+    }
+
+    /// The error for the name `word`, of which nothing is left.
+    pub(crate) fn blank_base(&self, word: &str, expanded: &Expansion, span: Span) -> PlanError {
+        let names = expanded.unset.iter().chain(&expanded.used);
+        let empty = names
+            .map(|it| (it.clone(), self.declared.has_global(it)))
+            .collect();
+        let kind = PlanErrorKind::BlankBase {
+            name: word.to_owned(),
+            empty,
+        };
+        PlanError::at(span, kind)
     }
 
     /// The build-args that mean something; the others are a warning or an error (decision 4).
@@ -400,7 +411,9 @@ impl<'a> Lowering<'a> {
             .partition(|(name, _)| means_something(name));
         let unused: Vec<String> = unused.into_keys().collect();
         if !unused.is_empty() && self.options.strict_args {
-            return Err(PlanError::nowhere(PlanErrorKind::UnusedBuildArgs(unused)));
+            let first = unused[0].clone();
+            let error = PlanError::nowhere(PlanErrorKind::UnusedBuildArgs(unused));
+            return Err(error.suggest(&first, self.declared_args.iter().map(String::as_str)));
         }
         if !unused.is_empty() {
             let message = format!(

@@ -74,7 +74,7 @@ pub enum MountError {
         value: String,
     },
     /// No such type.
-    #[error("unsupported mount type {name:?}{}", hint(.suggestion))]
+    #[error("unsupported mount type {name:?}{}", hint_or(.suggestion, "bind, cache, tmpfs, secret or ssh"))]
     Type {
         /// As written.
         name: String,
@@ -82,7 +82,7 @@ pub enum MountError {
         suggestion: Option<String>,
     },
     /// No such way of sharing.
-    #[error("unsupported sharing value {name:?}{}", hint(.suggestion))]
+    #[error("unsupported sharing value {name:?}{}", hint_or(.suggestion, "shared, private or locked"))]
     Sharing {
         /// As written.
         name: String,
@@ -98,10 +98,10 @@ pub enum MountError {
         kind: &'static str,
     },
     /// The root cannot be mounted over.
-    #[error("invalid mount target {0:?}")]
+    #[error("invalid mount target {0:?}: name a directory below it with target=PATH")]
     Target(String),
     /// A secret that nothing names.
-    #[error("invalid secret mount. one of source, target required")]
+    #[error("invalid secret mount. one of source, target required (or id)")]
     UnnamedSecret,
     /// A secret that two things name.
     #[error("both source and id can't be set")]
@@ -158,6 +158,13 @@ fn hint(suggestion: &Option<String>) -> String {
         .as_ref()
         .map(|it| format!(" (did you mean {it}?)"))
         .unwrap_or_default()
+}
+
+fn hint_or(suggestion: &Option<String>, all: &str) -> String {
+    match suggestion {
+        Some(_) => hint(suggestion),
+        None => format!(": it is {all}"),
+    }
 }
 
 impl Kind {
@@ -500,7 +507,7 @@ mod tests {
             ("target", "invalid field 'target' must be a key=value pair"),
             (
                 "type=secret",
-                "invalid secret mount. one of source, target required",
+                "invalid secret mount. one of source, target required (or id)",
             ),
             (
                 "type=secret,id=a,source=b",

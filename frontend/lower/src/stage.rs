@@ -91,6 +91,15 @@ impl<'a> Declarations<'a> {
             .map(|it| it + from)
     }
 
+    /// Whether an `ARG` before the first `FROM` declares `name`.
+    pub(crate) fn has_global(&self, name: &str) -> bool {
+        let declares = |it: &Instruction| match &it.kind {
+            InstructionKind::Arg(args) => args.iter().any(|(it, _)| it == name),
+            _ => false,
+        };
+        self.globals.iter().any(declares)
+    }
+
     /// How people call a stage: by its name, else `stage-N`.
     pub(crate) fn display_name(&self, index: usize) -> String {
         self.stages[index]

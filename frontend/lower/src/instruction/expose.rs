@@ -123,11 +123,23 @@ mod tests {
 
     #[test]
     fn what_is_no_port_is_refused() {
-        check("", "invalid containerPort: ");
-        check("http", "invalid containerPort: http");
-        check("65536", "invalid containerPort: 65536");
-        check("90-80", "invalid containerPort: 90-80");
-        check("80/icmp", "invalid proto: icmp");
+        check(
+            "",
+            "invalid containerPort:  (a port is a number up to 65535, or a range such as 8000-8010)",
+        );
+        check(
+            "http",
+            "invalid containerPort: http (a port is a number up to 65535, or a range such as 8000-8010)",
+        );
+        check(
+            "65536",
+            "invalid containerPort: 65536 (a port is a number up to 65535, or a range such as 8000-8010)",
+        );
+        check(
+            "90-80",
+            "invalid containerPort: 90-80 (a port is a number up to 65535, or a range such as 8000-8010)",
+        );
+        check("80/icmp", "invalid proto: icmp (it is tcp, udp or sctp)");
         check(
             "1-2:3-5",
             "invalid ranges specified for container and host Ports: 1-2:3-5",

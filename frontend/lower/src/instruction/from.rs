@@ -50,17 +50,11 @@ pub(crate) fn read(lowering: &mut Lowering<'_>, index: usize) -> Result<From, Pl
         let name = declared.name.unwrap_or_default().to_owned();
         return Err(PlanError::at(span, PlanErrorKind::StageName(name)));
     }
-    let Expansion {
-        text: image,
-        used: mut args,
-        ..
-    } = expand(lowering, index, declared.image)?;
-    if image.is_empty() {
-        return Err(PlanError::at(
-            span,
-            PlanErrorKind::BlankBase(declared.image.to_owned()),
-        ));
+    let expanded = expand(lowering, index, declared.image)?;
+    if expanded.text.is_empty() {
+        return Err(lowering.blank_base(declared.image, &expanded, span));
     }
+    let (image, mut args) = (expanded.text, expanded.used);
     let platform = match declared.platform {
         Some(written) => read_platform(lowering, index, written, &mut args)?,
         None => lowering.options.platform.clone(),
@@ -348,7 +342,10 @@ pub(super) fn root_of(
             PlanErrorKind::Circular(lowering.declared.display_name(stage))
         }
         Named::Later(_) => later(),
-        Named::NoStage => PlanErrorKind::StageIndex(name.to_owned()),
+        Named::NoStage => PlanErrorKind::StageIndex {
+            index: name.to_owned(),
+            stages: current,
+        },
     };
     Err(PlanError::at(step.span, kind))
 }

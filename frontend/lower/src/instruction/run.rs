@@ -29,8 +29,9 @@ pub(super) fn lower(
     else {
         return Ok(());
     };
-    if !devices.is_empty() {
-        return Err(step.not_supported("RUN --device"));
+    if let Some(device) = devices.first() {
+        let name = flags::value(device, step.span)?.to_owned();
+        return Err(PlanError::at(step.span, PlanErrorKind::Device(name)));
     }
     let mut taken = Mounts::new(state);
     for flag in mounts {

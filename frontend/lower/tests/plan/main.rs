@@ -4,18 +4,23 @@
 //! `UPDATE_EXPECT=1` the plans are written anew; read them before committing.
 
 mod any_file;
+mod call;
 mod draw;
+mod gotchas;
 mod images;
+mod malformed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dockerfile_parser::Parse;
 use lower::{NoCache, Options};
 use oci::Platform;
 
-fn cases() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/dockerfile/plan");
-    let entries = fs::read_dir(directory).expect("the cases are there");
+/// The Dockerfiles of a folder of `testdata/dockerfile`.
+fn cases(folder: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/dockerfile");
+    let entries = fs::read_dir(directory.join(folder)).expect("the cases are there");
     let paths = entries.map(|it| it.expect("an entry of a directory").path());
     let mut cases: Vec<PathBuf> = paths
         .filter(|it| it.extension().is_some_and(|it| it == "Dockerfile"))
@@ -69,13 +74,19 @@ fn options(text: &str) -> Options {
     options
 }
 
+fn options_for(text: &str, parse: &Parse) -> Options {
+    Options {
+        findings: lower::findings(parse),
+        ..options(text)
+    }
+}
+
 fn planned(text: &str) -> String {
     let parsed = dockerfile_parser::parse(text.as_bytes());
-    let mut options = options(text);
+    let options = options_for(text, &parsed);
     if let Err(error) = lower::check_frontend(&parsed.dockerfile, &options) {
         return draw::error(&error);
     }
-    options.findings = lower::findings(&parsed);
     if let Some(problem) = parsed.first_error() {
         return format!("not parsed: {problem}\n");
     }
@@ -85,22 +96,28 @@ fn planned(text: &str) -> String {
     }
 }
 
-#[test]
-fn every_case_comes_to_its_plan() {
-    let cases = cases();
+/// Compares each case of `folder` with the file beside it, or writes that.
+fn check_cases(
+    folder: &str,
+    extension: &str,
+    at_least: usize,
+    draw: impl Fn(&str, &str) -> String,
+) {
+    let cases = cases(folder);
     let mut wrong = Vec::new();
     for case in &cases {
         let text = fs::read_to_string(case).expect("a case is text");
-        let expected = case.with_extension("plan");
-        let planned = planned(&text);
+        let name = case.file_stem().expect("a name").to_string_lossy();
+        let expected = case.with_extension(extension);
+        let drawn = draw(&name, &text);
         if std::env::var_os("UPDATE_EXPECT").is_some() {
-            fs::write(&expected, &planned).expect("the plan can be written");
+            fs::write(&expected, &drawn).expect("it can be written");
         }
-        if fs::read_to_string(&expected).unwrap_or_default() != planned {
-            wrong.push(format!("{}:\n{planned}", case.display()));
+        if fs::read_to_string(&expected).unwrap_or_default() != drawn {
+            wrong.push(format!("{}:\n{drawn}", case.display()));
         }
     }
-    assert!(cases.len() >= 70, "only {} cases", cases.len());
+    assert!(cases.len() >= at_least, "only {} cases", cases.len());
     assert!(
         wrong.is_empty(),
         "{} of {} cases differ:\n{}",
@@ -108,6 +125,11 @@ fn every_case_comes_to_its_plan() {
         cases.len(),
         wrong.join("\n")
     );
+}
+
+#[test]
+fn every_case_comes_to_its_plan() {
+    check_cases("plan", "plan", 190, |_, text| planned(text));
 }
 
 #[test]

@@ -1,0 +1,2 @@
+FROM nowhere/at-all AS Base
+LABEL a b

@@ -1,0 +1,3 @@
+#= --shm-size 134217728
+FROM debian:12
+RUN df /dev/shm

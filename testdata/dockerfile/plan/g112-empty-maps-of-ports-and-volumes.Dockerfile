@@ -1,0 +1,3 @@
+FROM rich
+EXPOSE 443 53/udp 80
+VOLUME /data /var/log

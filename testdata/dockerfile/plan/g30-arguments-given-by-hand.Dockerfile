@@ -1,0 +1,4 @@
+#= --build-arg TARGETARCH=riscv64
+FROM debian:12
+ARG TARGETARCH BUILDARCH
+RUN make

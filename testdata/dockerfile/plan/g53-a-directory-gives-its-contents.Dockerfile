@@ -1,0 +1,3 @@
+FROM debian:12
+COPY dir /dst
+COPY one two /dst/

@@ -1,0 +1,3 @@
+FROM debian:12
+COPY --link --chmod=600 a /srv/
+ADD --link=false b /srv/

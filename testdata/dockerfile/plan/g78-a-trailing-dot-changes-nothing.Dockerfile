@@ -1,0 +1,5 @@
+FROM debian:12
+COPY dir /d1/
+COPY dir/ /d1/
+COPY dir/. /d1/
+COPY ./dir/./ /d1/

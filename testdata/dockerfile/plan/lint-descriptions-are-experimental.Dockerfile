@@ -1,0 +1,5 @@
+# a comment
+
+# The version
+ARG VERSION=1
+FROM debian:12

@@ -1,0 +1,8 @@
+FROM debian:12
+# check=skip=NoEmptyContinuation
+RUN a \
+
+  b
+RUN c \
+
+  d

@@ -1,0 +1,2 @@
+# check=error=true
+FROM debian:12 AS base

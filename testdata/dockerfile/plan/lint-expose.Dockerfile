@@ -1,0 +1,3 @@
+FROM debian:12
+ARG P=8080/TCP
+EXPOSE $P 0.0.0.0:1:1 2:2/UDP 3

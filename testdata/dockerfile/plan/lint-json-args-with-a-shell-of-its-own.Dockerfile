@@ -1,0 +1,5 @@
+FROM debian:12 AS own
+SHELL ["/bin/bash", "-c"]
+CMD serve
+FROM rich
+ENTRYPOINT serve

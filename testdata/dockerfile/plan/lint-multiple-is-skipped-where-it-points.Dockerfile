@@ -1,0 +1,6 @@
+FROM debian:12
+# check=skip=MultipleInstructionsDisallowed
+CMD ["a"]
+CMD ["b"]
+ENTRYPOINT ["c"]
+ENTRYPOINT ["d"]

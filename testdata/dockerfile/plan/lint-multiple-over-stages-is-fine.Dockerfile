@@ -1,0 +1,6 @@
+FROM debian:12 AS a
+CMD ["a"]
+HEALTHCHECK NONE
+FROM a
+CMD ["b"]
+HEALTHCHECK CMD ["c"]

@@ -1,0 +1,5 @@
+FROM debian:12
+ENV A=${B:-x} C=${D+y} E=${F-}
+LABEL a=${PTAH}
+ARG G
+LABEL b=$G c=${BUILDKIT_SBOM_SCAN_STAGE}

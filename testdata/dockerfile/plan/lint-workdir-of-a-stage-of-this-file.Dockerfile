@@ -1,0 +1,7 @@
+FROM debian:12 AS a
+WORKDIR /srv
+FROM a
+WORKDIR sub
+FROM debian:12
+WORKDIR /x
+WORKDIR y

@@ -1,0 +1,3 @@
+FROM debian:12
+# check=StageNameCasing
+RUN x
