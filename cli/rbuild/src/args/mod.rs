@@ -143,9 +143,9 @@ impl CommandLine {
     }
 }
 
-const COMMANDS: [&str; 16] = [
-    "build", "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history", "inspect", "save",
-    "load", "import", "version", "help",
+const COMMANDS: [&str; 17] = [
+    "build", "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history", "inspect", "pull",
+    "save", "load", "import", "version", "help",
 ];
 
 /// `rbuild .` and `rbuild -f FILE .` mean `rbuild build …`: a first word that is no command but an
