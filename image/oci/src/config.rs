@@ -29,10 +29,19 @@ pub struct ImageConfig {
     #[serde(default)]
     pub os: String,
     /// Version of the operating system, used on Windows only.
-    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "os.version",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub os_version: Option<String>,
     /// Features of the operating system, used on Windows only.
-    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        default,
+        rename = "os.features",
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub os_features: Vec<String>,
     /// What a container starts with.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -40,7 +49,11 @@ pub struct ImageConfig {
     /// The layers, lowest first, by the digest of their uncompressed tar.
     pub rootfs: RootFs,
     /// One entry an instruction, oldest first. Those that are not `empty_layer` stand for the layers in turn.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub history: Vec<History>,
 }
 
@@ -52,10 +65,16 @@ pub struct Config {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `80/tcp` and the like, each mapped to an empty object.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub exposed_ports: BTreeMap<String, Empty>,
     /// `KEY=value`, in the order in which they were first set.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub env: Vec<String>,
     /// The program that always runs; `None` where the image names none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,22 +89,34 @@ pub struct Config {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub args_escaped: bool,
     /// Paths that hold volumes, each mapped to an empty object.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub volumes: BTreeMap<String, Empty>,
     /// Directory in which the program starts.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Instructions for whoever builds `FROM` this image.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub on_build: Vec<String>,
     /// Labels.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub labels: BTreeMap<String, String>,
     /// What `stop` sends, `SIGTERM` where empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
     /// The shell of shell-form instructions, `/bin/sh -c` where empty.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub shell: Vec<String>,
 }
 
@@ -98,7 +129,10 @@ pub struct Empty {}
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", args…]` or `["CMD-SHELL", text]`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub test: Vec<String>,
     /// Time between two checks.
     #[serde(skip_serializing_if = "is_zero")]
@@ -130,7 +164,10 @@ pub struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+        Self {
+            kind: "layers".to_owned(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 
@@ -191,11 +228,16 @@ pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 }
 
 /// Go writes `null` for a nil slice or map; it means the empty one.
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 fn is_zero(value: &i64) -> bool {
     *value == 0
 }
@@ -221,13 +263,19 @@ mod tests {
     fn gos_nulls_are_empty() {
         let text = r#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Volumes":null,"OnBuild":null},"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
         let config: ImageConfig = serde_json::from_str(text).unwrap();
-        assert_eq!(config, ImageConfig::empty(&Platform::new("linux", "amd64", None)));
+        assert_eq!(
+            config,
+            ImageConfig::empty(&Platform::new("linux", "amd64", None))
+        );
     }
 
     #[test]
     fn a_chain_id_covers_everything_below() {
         let [a, b] = [Digest::of(b"a"), Digest::of(b"b")];
-        assert_eq!(chain_ids(&[a, b]), [a, Digest::of(format!("{a} {b}").as_bytes())]);
+        assert_eq!(
+            chain_ids(&[a, b]),
+            [a, Digest::of(format!("{a} {b}").as_bytes())]
+        );
         assert_eq!(chain_ids(&[]), []);
     }
 }

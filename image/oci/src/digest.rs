@@ -86,13 +86,18 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
 impl From<Digest> for oci_spec::image::Digest {
     fn from(digest: Digest) -> Self {
-        digest.to_string().parse().expect("a sha256 digest is a digest of OCI's grammar")
+        digest
+            .to_string()
+            .parse()
+            .expect("a sha256 digest is a digest of OCI's grammar")
     }
 }
 
@@ -145,8 +150,17 @@ mod tests {
 
     #[test]
     fn what_could_name_another_file_is_refused() {
-        let upper = Digest::of(b"").to_string().to_uppercase().replace("SHA256", "sha256");
-        for text in ["", "sha256:", "sha256:../..", "md5:d41d8cd98f00b204e9800998ecf8427e", &upper] {
+        let upper = Digest::of(b"")
+            .to_string()
+            .to_uppercase()
+            .replace("SHA256", "sha256");
+        for text in [
+            "",
+            "sha256:",
+            "sha256:../..",
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            &upper,
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -24,23 +24,35 @@ pub enum PlatformError {
     #[error("platform `{0}` is not of the form `os/architecture[/variant]`")]
     Malformed(String),
     /// One word that is neither an operating system nor an architecture known here.
-    #[error("`{0}` is no operating system or architecture known here; write `os/architecture[/variant]`")]
+    #[error(
+        "`{0}` is no operating system or architecture known here; write `os/architecture[/variant]`"
+    )]
     Unknown(String),
 }
 
-const OPERATING_SYSTEMS: &[&str] = &["linux", "windows", "darwin", "freebsd", "openbsd", "netbsd", "wasi"];
+const OPERATING_SYSTEMS: &[&str] = &[
+    "linux", "windows", "darwin", "freebsd", "openbsd", "netbsd", "wasi",
+];
 
 impl Platform {
     /// The platform this program was built for.
     pub fn host() -> Self {
         let (architecture, variant) = normalise(std::env::consts::ARCH, None);
-        Self { os: std::env::consts::OS.to_owned(), architecture, variant }
+        Self {
+            os: std::env::consts::OS.to_owned(),
+            architecture,
+            variant,
+        }
     }
 
     /// A platform from its parts, with the architecture's aliases resolved (`x86_64`, `aarch64`, `armhf`).
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let (architecture, variant) = normalise(architecture, variant);
-        Self { os: os.to_lowercase(), architecture, variant }
+        Self {
+            os: os.to_lowercase(),
+            architecture,
+            variant,
+        }
     }
 }
 
@@ -83,7 +95,10 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let parts: Vec<&str> = text.split('/').collect();
         let is_word = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
         };
         if !parts.iter().all(is_word) {
             return Err(PlatformError::Malformed(text.to_owned()));
@@ -95,9 +110,8 @@ impl FromStr for Platform {
                 Ok(Self::new(os, &host.architecture, host.variant.as_deref()))
             }
             [architecture] => match normalise(architecture, None).0.as_str() {
-                "amd64" | "386" | "arm64" | "arm" | "ppc64le" | "s390x" | "riscv64" | "mips64le" | "loong64" => {
-                    Ok(Self::new(&host.os, architecture, None))
-                }
+                "amd64" | "386" | "arm64" | "arm" | "ppc64le" | "s390x" | "riscv64"
+                | "mips64le" | "loong64" => Ok(Self::new(&host.os, architecture, None)),
                 _ => Err(PlatformError::Unknown(text.to_owned())),
             },
             [os, architecture] => Ok(Self::new(os, architecture, None)),
@@ -123,13 +137,26 @@ mod tests {
             ("Linux/ARM/6", "linux/arm/v6"),
         ];
         for (written, meant) in table {
-            assert_eq!(written.parse::<Platform>().map(|it| it.to_string()).as_deref(), Ok(meant));
+            assert_eq!(
+                written
+                    .parse::<Platform>()
+                    .map(|it| it.to_string())
+                    .as_deref(),
+                Ok(meant)
+            );
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "/", "linux/", "linux/amd64/v1/x", "li nux/amd64", "nonsense"] {
+        for text in [
+            "",
+            "/",
+            "linux/",
+            "linux/amd64/v1/x",
+            "li nux/amd64",
+            "nonsense",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -77,7 +77,10 @@ impl Reference {
         if self.registry != DEFAULT_REGISTRY {
             return self.name();
         }
-        self.repository.strip_prefix(DEFAULT_NAMESPACE).unwrap_or(&self.repository).to_owned()
+        self.repository
+            .strip_prefix(DEFAULT_NAMESPACE)
+            .unwrap_or(&self.repository)
+            .to_owned()
     }
 
     /// The whole reference as docker shows it: `debian:latest`.
@@ -90,7 +93,11 @@ impl Reference {
     /// The same name with another tag and no digest.
     #[must_use]
     pub fn with_tag(&self, tag: &str) -> Self {
-        Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() }
+        Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        }
     }
 
     fn push_suffix(&self, text: &mut String) {
@@ -117,12 +124,16 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let malformed = |why| ReferenceError::Malformed { name: text.to_owned(), why };
+        let malformed = |why| ReferenceError::Malformed {
+            name: text.to_owned(),
+            why,
+        };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest
-                    .parse()
-                    .map_err(|source| ReferenceError::Digest { name: text.to_owned(), source })?;
+                let digest = digest.parse().map_err(|source| ReferenceError::Digest {
+                    name: text.to_owned(),
+                    source,
+                })?;
                 (rest, Some(digest))
             }
             None => (text, None),
@@ -132,7 +143,9 @@ impl FromStr for Reference {
             _ => (rest, None),
         };
         if tag.is_some_and(|tag| !is_tag(tag)) {
-            return Err(malformed("a tag is a letter, digit or `_`, then up to 127 of those, `.` and `-`"));
+            return Err(malformed(
+                "a tag is a letter, digit or `_`, then up to 127 of those, `.` and `-`",
+            ));
         }
         let (registry, repository) = split_registry(name);
         if repository.is_empty() {
@@ -160,7 +173,12 @@ impl FromStr for Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (tag, _) => tag.map(str::to_owned),
         };
-        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
+        Ok(Self {
+            registry: registry.to_owned(),
+            repository,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -170,7 +188,9 @@ fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some(("index.docker.io", rest)) => (DEFAULT_REGISTRY, rest),
         Some((first, rest))
-            if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            if first.contains(['.', ':'])
+                || first == "localhost"
+                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
         {
             (first, rest)
         }
@@ -183,15 +203,21 @@ fn is_registry(registry: &str) -> bool {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (registry, None),
     };
-    let port_is_number = port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
-    let is_v6 = |host: &str| host.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'));
+    let port_is_number =
+        port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    let is_v6 = |host: &str| {
+        host.bytes()
+            .all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.'))
+    };
     let host_is_host = match host.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
         Some(address) => !address.is_empty() && is_v6(address),
         None => host.split('.').all(|label| {
             !label.is_empty()
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
         }),
     };
     port_is_number && host_is_host
@@ -201,19 +227,23 @@ fn is_registry(registry: &str) -> bool {
 fn is_path_component(component: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = component.as_bytes();
-    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     is_word(first)
         && is_word(last)
-        && bytes
-            .split(|&byte| is_word(byte))
-            .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-'))
+        && bytes.split(|&byte| is_word(byte)).all(|separator| {
+            matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-')
+        })
 }
 
 fn is_tag(tag: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     tag.len() <= MAX_TAG
         && tag.bytes().next().is_some_and(is_word)
-        && tag.bytes().all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
+        && tag
+            .bytes()
+            .all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 #[cfg(test)]
@@ -231,31 +261,78 @@ mod tests {
     fn short_names_mean_docker_hub() {
         check("debian", "docker.io/library/debian:latest", "debian:latest");
         check("user/app:v1", "docker.io/user/app:v1", "user/app:v1");
-        check("docker.io/debian", "docker.io/library/debian:latest", "debian:latest");
-        check("index.docker.io/library/debian:12", "docker.io/library/debian:12", "debian:12");
+        check(
+            "docker.io/debian",
+            "docker.io/library/debian:latest",
+            "debian:latest",
+        );
+        check(
+            "index.docker.io/library/debian:12",
+            "docker.io/library/debian:12",
+            "debian:12",
+        );
     }
 
     #[test]
     fn a_registry_looks_like_a_host() {
-        check("localhost:5000/app", "localhost:5000/app:latest", "localhost:5000/app:latest");
+        check(
+            "localhost:5000/app",
+            "localhost:5000/app:latest",
+            "localhost:5000/app:latest",
+        );
         check("localhost/app:x", "localhost/app:x", "localhost/app:x");
-        check("ghcr.io/a/b/c:1.2", "ghcr.io/a/b/c:1.2", "ghcr.io/a/b/c:1.2");
-        check("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest");
+        check(
+            "ghcr.io/a/b/c:1.2",
+            "ghcr.io/a/b/c:1.2",
+            "ghcr.io/a/b/c:1.2",
+        );
+        check(
+            "[::1]:5000/app",
+            "[::1]:5000/app:latest",
+            "[::1]:5000/app:latest",
+        );
     }
 
     #[test]
     fn a_digest_stands_for_the_tag() {
         let digest = Digest::of(b"");
-        check(&format!("a@{digest}"), &format!("docker.io/library/a@{digest}"), &format!("a@{digest}"));
-        check(&format!("a:t@{digest}"), &format!("docker.io/library/a:t@{digest}"), &format!("a:t@{digest}"));
+        check(
+            &format!("a@{digest}"),
+            &format!("docker.io/library/a@{digest}"),
+            &format!("a@{digest}"),
+        );
+        check(
+            &format!("a:t@{digest}"),
+            &format!("docker.io/library/a:t@{digest}"),
+            &format!("a:t@{digest}"),
+        );
     }
 
     #[test]
     fn what_docker_refuses_is_refused() {
         let long = "a/".repeat(200) + "a";
         for text in [
-            "", ":x", "@", "Debian", "a//b", "/a", "a/", "a:", "a:-x", "a b", "a@md5:00", "-a", "a..b", "a___b",
-            "ex ample.com/a", "a:b/c:d", "http://x/y", &long, "localhost:port/a", "../a", "a:t\n",
+            "",
+            ":x",
+            "@",
+            "Debian",
+            "a//b",
+            "/a",
+            "a/",
+            "a:",
+            "a:-x",
+            "a b",
+            "a@md5:00",
+            "-a",
+            "a..b",
+            "a___b",
+            "ex ample.com/a",
+            "a:b/c:d",
+            "http://x/y",
+            &long,
+            "localhost:port/a",
+            "../a",
+            "a:t\n",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");
         }
