@@ -1,6 +1,6 @@
 //! The system call filter of a sandboxed process.
 //!
-//! [`table`] says what is allowed; here it becomes a program for the kernel. Loading a filter costs
+//! `table` says what is allowed; here it becomes a program for the kernel. Loading a filter costs
 //! the kernel its length times the number of system calls, since it precomputes the answer for each
 //! number; so neighbouring numbers with the same answer are one range, and the ranges are searched
 //! by halves.
