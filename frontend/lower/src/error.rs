@@ -185,6 +185,17 @@ pub enum PlanErrorKind {
     /// `--checksum` with anything else than one remote source.
     #[error("{0}")]
     Checksum(&'static str),
+    /// `--checksum` is no digest.
+    #[error("invalid checksum {text:?}: {why}")]
+    ChecksumDigest {
+        /// As written, expanded.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The name of a repository says something that cannot be done.
+    #[error("{0}")]
+    Remote(#[from] crate::RemoteError),
     /// An `--exclude` pattern is none.
     #[error("invalid exclude pattern {0:?}: a `[` is not closed, or a `\\` ends it")]
     Exclude(String),

@@ -32,6 +32,8 @@ mod mode;
 mod owner;
 mod path;
 
+pub mod remote;
+
 pub use call::{Checked, Given, Lent, Outline, Target, check, outline, targets};
 pub use error::{PlanError, PlanErrorKind};
 pub use frontend::check_frontend;
@@ -40,6 +42,7 @@ pub use lint::{CheckError, RULES, Rule};
 pub use mount::MountError;
 pub use options::{NoCache, Options};
 pub use plan::{Layer, LocalUse, Plan, Warning, findings};
+pub use remote::RemoteError;
 
 use dockerfile_parser::Dockerfile;
 

@@ -6,7 +6,7 @@ use oci::{ImageConfig, Platform};
 
 use crate::error::lines;
 use crate::scope::Env;
-use crate::{Layer, PlanError, PlanErrorKind, history};
+use crate::{Layer, history};
 
 /// A stage, as it is after the instructions so far.
 #[derive(Debug, Clone)]
@@ -63,13 +63,6 @@ pub(crate) struct Step<'a> {
     pub(crate) escape: char,
     /// Whether it is a trigger of the base image.
     pub(crate) is_trigger: bool,
-}
-
-impl Step<'_> {
-    /// The error for something that comes later.
-    pub(crate) fn not_supported(&self, what: &str) -> PlanError {
-        PlanError::at(self.span, PlanErrorKind::NotSupported(what.to_owned()))
-    }
 }
 
 impl State {

@@ -1,2 +1,3 @@
 FROM debian:12
-ADD --checksum=sha256:00 https://example.com/a /x
+ARG SUM=sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb
+ADD --checksum=$SUM https://example.com/a /x

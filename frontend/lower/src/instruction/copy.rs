@@ -1,9 +1,12 @@
 //! `COPY`: files from the context, a stage or an image.
 
+use std::collections::BTreeMap;
+
 use dockerfile_parser::Transfer;
+use llb::op::Source;
 
 use super::from::root_of;
-use super::transfer::{self, Origin, Paths, Remote, Transferred};
+use super::transfer::{self, Origin, Paths, Transferred, Unpack};
 use crate::flags::Flags;
 use crate::lowering::Lowering;
 use crate::state::{State, Step};
@@ -40,18 +43,20 @@ pub(super) fn lower(
     let transferred = Transferred {
         keyword: "COPY",
         origin,
-        unpack: false,
+        unpack: Unpack::Never,
         parents,
         paths,
+        remotes: BTreeMap::new(),
     };
     transfer::lower(lowering, state, step, &flags, &transferred)
 }
 
 /// G87
 fn refuse_remotes(step: &Step<'_>, paths: &Paths) -> Result<(), PlanError> {
-    match paths.sources.iter().find_map(transfer::remote) {
-        Some(Remote::Http) => Err(PlanError::at(step.span, PlanErrorKind::CopyUrl)),
-        Some(Remote::Git) => Err(PlanError::at(step.span, PlanErrorKind::CopyGit)),
-        None => Ok(()),
-    }
+    let kind = match paths.sources.iter().find_map(transfer::remote) {
+        Some(Ok(Source::Http(_))) => PlanErrorKind::CopyUrl,
+        Some(_) => PlanErrorKind::CopyGit,
+        None => return Ok(()),
+    };
+    Err(PlanError::at(step.span, kind))
 }

@@ -1,8 +1,10 @@
 //! What `COPY` and `ADD` have in common.
 
+use std::collections::BTreeMap;
+
 use dockerfile_parser::ignore::Patterns;
 use dockerfile_parser::{Heredoc, Transfer, TransferSource};
-use llb::op::{Copy, File, FileAction, FileChange, ModeChange, Owner, OwnerNames, Tree};
+use llb::op::{Copy, File, FileAction, FileChange, ModeChange, Owner, OwnerNames, Source, Tree};
 use llb::{Input, Metadata, Op};
 
 use crate::flags::Flags;
@@ -10,7 +12,7 @@ use crate::lint::rule;
 use crate::lowering::Lowering;
 use crate::scope::Expander;
 use crate::state::{State, Step};
-use crate::{PlanError, PlanErrorKind, mode, owner, path};
+use crate::{PlanError, PlanErrorKind, RemoteError, mode, owner, path, remote};
 
 /// The permissions of a file from a heredoc.
 const HEREDOC_MODE: u32 = 0o644;
@@ -20,11 +22,24 @@ pub(super) struct Transferred {
     pub(super) keyword: &'static str,
     pub(super) origin: Origin,
     /// Whether archives are unpacked.
-    pub(super) unpack: bool,
+    pub(super) unpack: Unpack,
     /// `--parents`
     pub(super) parents: bool,
     /// What, and where to.
     pub(super) paths: Paths,
+    /// Those of the sources that are not on this machine, by their position.
+    pub(super) remotes: BTreeMap<usize, Source>,
+}
+
+/// Whether archives are unpacked (G82, G83).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unpack {
+    /// None.
+    Never,
+    /// Those of the context.
+    Local,
+    /// Those of the web too.
+    All,
 }
 
 /// Where sources are looked for.
@@ -41,30 +56,11 @@ pub(super) struct Paths {
     destination: String,
 }
 
-/// Something that is not on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Remote {
-    /// An address.
-    Http,
-    /// A repository.
-    Git,
-}
-
-/// Whether `source` means something that is not on this machine (G86).
-pub(super) fn remote(source: &TransferSource) -> Option<Remote> {
-    let TransferSource::Path(path) = source else {
-        return None;
-    };
-    if path.starts_with("git@") || path.starts_with("ssh://") || path.starts_with("git://") {
-        return Some(Remote::Git);
-    }
-    let rest = path
-        .strip_prefix("http://")
-        .or_else(|| path.strip_prefix("https://"))?;
-    let end = rest.find(['?', '#']).unwrap_or(rest.len());
-    match rest[..end].contains('/') && rest[..end].ends_with(".git") {
-        true => Some(Remote::Git),
-        false => Some(Remote::Http),
+/// What `source` names that is not on this machine.
+pub(super) fn remote(source: &TransferSource) -> Option<Result<Source, RemoteError>> {
+    match source {
+        TransferSource::Path(path) => remote::remote(path),
+        TransferSource::Heredoc(_) => None,
     }
 }
 
@@ -123,7 +119,7 @@ pub(super) fn lower(
     let destination = &transferred.paths.destination;
     let destination = path::join_destination(&state.image.config.working_dir, destination);
     let text = history(transferred, &attributes);
-    let step_text = lowering.step_text(state, step, None);
+    let step_text = without_credentials(lowering.step_text(state, step, None), transferred);
     let name = state.step_name(&step_text);
     // On an empty stage a linked layer is the same as any other.
     let below = state.root.filter(|_| attributes.link);
@@ -131,8 +127,16 @@ pub(super) fn lower(
         Some(root) => Vertex::linked(root, attributes),
         None => Vertex::on(state.root, attributes),
     };
-    for source in &transferred.paths.sources {
-        vertex.add(lowering, transferred, source, &destination);
+    for (position, source) in transferred.paths.sources.iter().enumerate() {
+        let remote = transferred.remotes.get(&position);
+        let change = match (source, remote) {
+            (_, Some(remote)) => vertex.fetch(lowering, step, transferred, (remote, &destination)),
+            (TransferSource::Path(path), None) => {
+                vertex.copy(lowering, transferred, path, &destination)
+            }
+            (TransferSource::Heredoc(body), None) => vertex.make_file(body, &destination),
+        };
+        vertex.add(change);
     }
     let output = vertex.finish(lowering, state.metadata(name, step));
     let output = match below {
@@ -248,19 +252,7 @@ impl Vertex {
         }
     }
 
-    fn add(
-        &mut self,
-        lowering: &mut Lowering<'_>,
-        transferred: &Transferred,
-        source: &TransferSource,
-        destination: &str,
-    ) {
-        let change = match source {
-            TransferSource::Path(path) => {
-                FileChange::Copy(self.copy(lowering, transferred, path, destination))
-            }
-            TransferSource::Heredoc(body) => self.make_file(body, destination),
-        };
+    fn add(&mut self, change: FileChange) {
         let base = match self.actions.len() {
             0 => self.base,
             made => Tree::Action(made - 1),
@@ -302,23 +294,59 @@ impl Vertex {
         transferred: &Transferred,
         written: &str,
         destination: &str,
-    ) -> Copy {
+    ) -> FileChange {
         let source = source_path(written, transferred.parents);
         let from = match transferred.origin {
             Origin::Context => Some(lowering.context(&path::join("/", &source))),
             Origin::Root(root) => root,
         };
-        Copy {
+        FileChange::Copy(Copy {
             from: from.map_or(Tree::Scratch, |it| self.input(it)),
             destination: destination.to_owned(),
             owner: self.attributes.owner.clone(),
             mode: self.attributes.mode.clone(),
             wildcard: path::has_wildcards(&source),
-            unpack: transferred.unpack,
+            unpack: transferred.unpack != Unpack::Never,
             exclude: self.attributes.exclude.clone(),
             parents: transferred.parents,
             source,
-        }
+        })
+    }
+
+    /// A file of the web, or the files of a repository.
+    fn fetch(
+        &mut self,
+        lowering: &mut Lowering<'_>,
+        step: &Step<'_>,
+        transferred: &Transferred,
+        (remote, destination): (&Source, &str),
+    ) -> FileChange {
+        let (source, unpack, named) = match remote {
+            Source::Http(http) => {
+                let unpack = transferred.unpack == Unpack::All;
+                (format!("/{}", http.filename), unpack, &http.url)
+            }
+            Source::Git(git) => ("/".to_owned(), false, &git.remote),
+            Source::Image(_) | Source::Local(_) => unreachable!("these are on this machine"),
+        };
+        let metadata = Metadata {
+            name: llb::without_credentials(named),
+            source: Some(crate::error::lines(step.span)),
+            ignore_cache: false,
+        };
+        let op = Op::Source(remote.clone());
+        let vertex = lowering.graph.add(op, Vec::new(), metadata);
+        FileChange::Copy(Copy {
+            from: self.input(Input { vertex, output: 0 }),
+            source,
+            destination: destination.to_owned(),
+            owner: self.attributes.owner.clone(),
+            mode: self.attributes.mode.clone(),
+            wildcard: false,
+            unpack,
+            exclude: self.attributes.exclude.clone(),
+            parents: false,
+        })
     }
 
     /// `input` as something to copy from; never the tree that is changed, even if it is the same.
@@ -350,6 +378,17 @@ fn source_path(written: &str, parents: bool) -> String {
     }
 }
 
+/// `text`, which names the sources, without the passwords in their addresses.
+fn without_credentials(text: String, transferred: &Transferred) -> String {
+    let sources = &transferred.paths.sources;
+    sources.iter().fold(text, |text, source| match source {
+        TransferSource::Path(path) if remote(source).is_some() => {
+            text.replace(path.as_str(), &llb::without_credentials(path))
+        }
+        _ => text,
+    })
+}
+
 /// G80
 fn history(transferred: &Transferred, attributes: &Attributes) -> String {
     let paths = &transferred.paths;
@@ -366,7 +405,9 @@ fn history(transferred: &Transferred, attributes: &Attributes) -> String {
     let (files, bodies): (Vec<_>, Vec<_>) = paths.sources.iter().partition(path);
     for source in files.into_iter().chain(bodies) {
         match source {
-            TransferSource::Path(path) => text.push_str(&format!(" {path}")),
+            TransferSource::Path(path) => {
+                text.push_str(&format!(" {}", llb::without_credentials(path)));
+            }
             TransferSource::Heredoc(body) => text.push_str(&format!(" <<{}", body.name)),
         }
     }
