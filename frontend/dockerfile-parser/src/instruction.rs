@@ -36,6 +36,15 @@ const NAMES: [&str; 18] = [
 
 const UNKNOWN: &str = "unknown instruction: ";
 
+/// The instruction that `word` begins with, if a blank behind it was forgotten: `RUN["a"]`.
+pub(crate) fn unspaced(word: &str) -> Option<&'static str> {
+    let end = word.find(|it: char| !it.is_ascii_alphabetic())?;
+    let name = NAMES
+        .iter()
+        .find(|it| it.eq_ignore_ascii_case(&word[..end]))?;
+    matches!(word.as_bytes()[end], b'[' | b'"' | b'\'' | b'$' | b'/').then_some(name)
+}
+
 /// What is wrong with an instruction, in BuildKit's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -51,9 +60,10 @@ impl Fault {
         }
     }
 
-    /// Whether it is a word that nothing known is near to.
-    pub(crate) fn is_unknown_instruction(&self) -> bool {
-        self.suggestion.is_none() && self.message.starts_with(UNKNOWN)
+    /// The word that should have been an instruction, if nothing known is near to it.
+    pub(crate) fn unknown_instruction(&self) -> Option<&str> {
+        let word = self.message.strip_prefix(UNKNOWN)?;
+        (self.suggestion.is_none() && !word.is_empty()).then_some(word)
     }
 
     fn suggesting(message: String, suggestion: Option<String>) -> Self {
@@ -567,7 +577,7 @@ fn check_healthcheck_flags(flags: &[Flag]) -> Result<(), Fault> {
     };
     let retries: i32 = text.parse().map_err(|_| {
         Fault::new(format!(
-            "invalid value {} for --retries: not a number",
+            "invalid value {} for --retries: it is a whole number up to 2147483647",
             quote(text)
         ))
     })?;

@@ -2,7 +2,7 @@
 
 use crate::directive::{DirectiveReader, Heard, foreign_syntax};
 use crate::heredoc::{self, Document, Opening};
-use crate::instruction::{Fault, Parts, check_is_trigger};
+use crate::instruction::{Fault, Parts, check_is_trigger, unspaced};
 use crate::line::{Line, Lines, Logical, continued, is_comment};
 use crate::{Dockerfile, Instruction, Problem, Severity, Span};
 
@@ -204,19 +204,23 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Adds what the line above has to do with a line that is no instruction.
+    /// Adds what may have been meant by a line that is no instruction.
     fn explain(&self, fault: Fault, span: Span) -> Fault {
+        let Some(word) = fault.unknown_instruction() else {
+            return fault;
+        };
         let above = self
             .instructions
             .last()
             .filter(|it| it.span.last_line + 1 == span.first_line);
-        let (Some(above), true) = (above, fault.is_unknown_instruction()) else {
-            return fault;
-        };
         let escape = self.directives.directives.escape;
-        let why = match above.original.contains("<<") && !above.has_heredocs() {
-            true => "here-documents are for RUN, COPY and ADD".to_owned(),
-            false => format!("if it belongs to the line above, end that with {escape}"),
+        let why = match (unspaced(word), above) {
+            (Some(name), _) => format!("a blank is missing behind {name}"),
+            (None, Some(above)) if above.original.contains("<<") && !above.has_heredocs() => {
+                "here-documents are for RUN, COPY and ADD".to_owned()
+            }
+            (None, Some(_)) => format!("if it belongs to the line above, end that with {escape}"),
+            (None, None) => return fault,
         };
         Fault::new(format!("{} ({why})", fault.message))
     }

@@ -405,7 +405,6 @@ Dockerfile:1
    1 | >>> FROM alpine AS Base
    2 |
    3 |     FROM base
-   4 |
 --------------------
 ";
         assert_eq!(text(&checked(vec![casing()]), Format::Text), expected);
