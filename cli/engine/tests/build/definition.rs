@@ -145,7 +145,7 @@ fn a_base_image_that_is_not_here_is_named_with_what_to_do() {
     );
     assert!(text.contains("   1 | >>> FROM debian:12\n"), "{text}");
     assert!(
-        text.contains("`rbuild image load` or `rbuild image import`"),
+        text.contains("`rbuild pull`, `rbuild load` or `rbuild import`"),
         "{text}"
     );
     let errand = "[internal] load metadata for docker.io/library/debian:12: ERROR";
