@@ -10,4 +10,6 @@ pub mod filter;
 pub mod leftovers;
 pub mod manifest;
 pub mod rbuild;
+pub mod repository;
 pub mod transcript;
+pub mod web;
