@@ -8,6 +8,10 @@ use super::{Network, bytes};
 use crate::build::Asked;
 use crate::progress::Mode;
 
+/// What `--call` asks for; `None` is `build`. It has a name because clap takes an `Option` within an
+/// `Option` for an option whose value may be left out.
+pub(crate) type Called = Option<Asked>;
+
 /// `build`
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
@@ -117,7 +121,7 @@ pub(crate) struct BuildArgs {
     /// Ask the Dockerfile about itself instead of building: check, outline or targets, then
     /// `,format=json` if you like
     #[arg(long, value_name = "QUESTION", value_parser = Asked::parse, help_heading = "What is shown")]
-    pub(crate) call: Option<Option<Asked>>,
+    pub(crate) call: Option<Called>,
     /// How many steps run at once [default: all that can]
     #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
