@@ -19,7 +19,7 @@ CMD [\"/both\"]
 ";
 
 /// The steps a plain log shows as cached and as done, by the instruction in their name.
-fn verdicts(log: &str) -> (Vec<String>, Vec<String>) {
+pub(crate) fn verdicts(log: &str) -> (Vec<String>, Vec<String>) {
     let (mut cached, mut done) = (Vec::new(), Vec::new());
     for line in log.lines() {
         let Some((number, rest)) = line.split_once(' ') else {
