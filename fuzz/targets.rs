@@ -124,6 +124,7 @@ pub(crate) fn mount(data: &[u8]) {
         network: None,
         security: None,
         devices: Vec::new(),
+        terms: Vec::new(),
         command: Command::Shell("true".to_owned()),
         heredocs: Vec::new(),
     };

@@ -7,11 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use llb::op::{Exec, Network, Security};
 use sandbox::network::{Lease, LeaseError};
 use sandbox::{Privileges, SpawnError, Spec, Stdio, WaitError};
 use snapshot::{Account, AccountError, Accounts, Root, SnapshotError};
+use solve::progress::Stream;
 use store::StoreError;
 
 use crate::{Context, FileError, Ops, Ref};
@@ -34,6 +39,14 @@ pub enum ExecError {
         code: i32,
         /// Whether something of it was killed for want of memory.
         out_of_memory: bool,
+    },
+    /// The process took longer than it may.
+    #[error("process {command:?} did not end within {}", shown(*.limit))]
+    TooLong {
+        /// What ran, with its arguments.
+        command: String,
+        /// How long it may take.
+        limit: Duration,
     },
     /// The process did not come to run.
     #[error("process {command:?} did not start")]
@@ -96,7 +109,75 @@ pub enum ExecError {
     Store(#[from] StoreError),
 }
 
+fn shown(limit: Duration) -> String {
+    match limit.as_secs() {
+        0 => format!("{}ms", limit.as_millis()),
+        seconds => format!("{seconds}s"),
+    }
+}
+
+/// Runs the process, and again as often as it may be tried, each time on a clean layer.
 pub(crate) fn run(
+    ops: &Ops,
+    exec: &Exec,
+    inputs: &[Ref],
+    context: &Context<'_>,
+) -> Result<Vec<Ref>, ExecError> {
+    let mut left = exec.terms.retry;
+    loop {
+        let error = match once(ops, exec, inputs, context) {
+            Err(error @ (ExecError::Exit { .. } | ExecError::TooLong { .. })) if left > 0 => error,
+            other => return other,
+        };
+        if context.cancel.is_cancelled() {
+            return Err(error);
+        }
+        let (tried, all) = (exec.terms.retry - left + 1, exec.terms.retry + 1);
+        let line = format!("{error}; try {} of {all}\n", tried + 1);
+        (context.log)(Stream::Stderr, line.as_bytes());
+        left -= 1;
+    }
+}
+
+/// Ends a process that takes too long, unless it is dropped before.
+struct Alarm {
+    rang: Arc<AtomicBool>,
+    off: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Alarm {
+    fn set(limit: Duration, kill: impl FnOnce() + Send + 'static) -> Self {
+        let rang = Arc::new(AtomicBool::new(false));
+        let (off, wait) = mpsc::channel();
+        let ring = Arc::clone(&rang);
+        let thread = std::thread::spawn(move || {
+            if wait.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+                ring.store(true, Ordering::SeqCst);
+                kill();
+            }
+        });
+        Self {
+            rang,
+            off: Some(off),
+            thread: Some(thread),
+        }
+    }
+
+    fn rang(&self) -> bool {
+        self.rang.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        drop(self.off.take());
+        // A panic there has been told already.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn once(
     ops: &Ops,
     exec: &Exec,
     inputs: &[Ref],
@@ -145,9 +226,17 @@ pub(crate) fn run(
     let handle = running.handle();
     // A process that is over already cannot be killed, which is fine.
     let _stop = context.cancel.on_cancel(move || drop(handle.kill()));
+    let handle = running.handle();
+    let alarm = exec
+        .terms
+        .timeout
+        .map(|limit| (limit, Alarm::set(limit, move || drop(handle.kill()))));
     let pipes = [running.take_stdout(), running.take_stderr()];
     output::pass_on(pipes, context.log).map_err(ExecError::Output)?;
     let exit = running.wait()?;
+    if let Some((limit, _)) = alarm.filter(|(_, alarm)| alarm.rang()) {
+        return Err(ExecError::TooLong { command, limit });
+    }
     if exit.code() != 0 {
         let code = i32::from(exit.code());
         return Err(ExecError::Exit {

@@ -104,6 +104,8 @@ pub enum InstructionKind {
         security: Option<Flag>,
         /// `--device`, each as written.
         devices: Vec<Flag>,
+        /// `--retry`, `--timeout`, `--cache-ttl`: rbuild's own.
+        terms: Vec<Flag>,
         /// What runs.
         command: Command,
         /// Here-documents of the command.

@@ -28,11 +28,16 @@ pub(crate) type Known = &'static [(&'static str, Takes)];
 
 pub(crate) const FROM: Known = &[("platform", Takes::Value)];
 pub(crate) const RUN: Known = &[
+    ("cache-ttl", Takes::Value),
     ("device", Takes::Values),
     ("mount", Takes::Values),
     ("network", Takes::Value),
+    ("retry", Takes::Value),
     ("security", Takes::Value),
+    ("timeout", Takes::Value),
 ];
+/// The flags of `RUN` that no other frontend has.
+pub(crate) const TERMS: &[&str] = &["retry", "timeout", "cache-ttl"];
 pub(crate) const COPY: Known = &[
     ("chmod", Takes::Value),
     ("chown", Takes::Value),

@@ -362,6 +362,11 @@ impl<'a> Parts<'a> {
             network: one("network"),
             security: one("security"),
             devices: all("device"),
+            terms: flags
+                .iter()
+                .filter(|flag| flag::TERMS.contains(&flag.name.as_str()))
+                .cloned()
+                .collect(),
             command,
             heredocs: documents.iter().map(Document::to_heredoc).collect(),
         })

@@ -136,6 +136,7 @@ fn kind(text: &[u8], kind: &InstructionKind) -> Vec<String> {
             network,
             security,
             devices,
+            terms,
             command: run,
             heredocs,
         } => {
@@ -144,6 +145,7 @@ fn kind(text: &[u8], kind: &InstructionKind) -> Vec<String> {
                 .chain(network)
                 .chain(security)
                 .chain(devices)
+                .chain(terms)
                 .map(|it| flag(text, it));
             flags
                 .chain([command(run)])

@@ -97,12 +97,14 @@ fn flags(kind: &InstructionKind) -> Vec<&Flag> {
             network,
             security,
             devices,
+            terms,
             ..
         } => mounts
             .iter()
             .chain(network)
             .chain(security)
             .chain(devices)
+            .chain(terms)
             .collect(),
         InstructionKind::Copy(it) | InstructionKind::Add(it) => it.flags.iter().collect(),
         InstructionKind::Healthcheck(Healthcheck::Cmd { flags, .. }) => flags.iter().collect(),

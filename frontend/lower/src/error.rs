@@ -162,6 +162,23 @@ pub enum PlanErrorKind {
     /// `--network` is none of the three.
     #[error("unsupported network mode {0:?}: it is default, none or host")]
     NetworkMode(String),
+    /// A flag that only rbuild has, in a file that does not ask for such.
+    #[error(
+        "RUN --{0} is rbuild's own: ask for it with `# syntax=docker/dockerfile:1-labs` on the first line"
+    )]
+    OwnFlag(String),
+    /// `--retry` is no number.
+    #[error("invalid number of retries {0:?}: it is between 0 and 100")]
+    Retries(String),
+    /// A time that a flag of `RUN` gives is none.
+    #[error("invalid value of --{flag}")]
+    RunTime {
+        /// Which flag.
+        flag: String,
+        /// Why.
+        #[source]
+        source: RunTimeError,
+    },
     /// `--security` is none of the two.
     #[error("unsupported security mode {0:?}: it is sandbox or insecure")]
     SecurityMode(String),
@@ -307,4 +324,15 @@ pub(crate) fn lines(span: Span) -> SourceRange {
         first_line: span.first_line,
         last_line: span.last_line,
     }
+}
+
+/// Why a time that a flag of `RUN` gives is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunTimeError {
+    /// It is no duration.
+    #[error(transparent)]
+    Duration(#[from] DurationError),
+    /// It is no time at all.
+    #[error("{0:?} is not longer than nothing")]
+    TooShort(String),
 }

@@ -60,6 +60,14 @@ pub(crate) fn warn_of_newer(dockerfile: &Dockerfile, options: &Options, lint: &m
     }
 }
 
+/// Whether the file asks for what is not part of the stable language: `# syntax=docker/dockerfile:1-labs`.
+pub(crate) fn is_labs(dockerfile: &Dockerfile, options: &Options) -> bool {
+    wanted(dockerfile, options).is_some_and(|(image, _)| {
+        let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+        tag == "labs" || tag.ends_with("-labs")
+    })
+}
+
 fn wanted<'a>(dockerfile: &'a Dockerfile, options: &'a Options) -> Option<(&'a str, Option<Span>)> {
     let given = options
         .build_args

@@ -16,6 +16,7 @@ mod run;
 mod run_mount;
 mod shell;
 mod stopsignal;
+mod terms;
 mod transfer;
 mod user;
 mod volume;

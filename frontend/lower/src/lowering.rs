@@ -46,6 +46,8 @@ pub(crate) struct Lowering<'a> {
     done: Vec<Option<State>>,
     context_paths: BTreeSet<String>,
     nesting: usize,
+    /// Whether the file may use what only rbuild has.
+    pub(crate) labs: bool,
 }
 
 /// What a name behind `from` means.
@@ -105,6 +107,7 @@ impl<'a> Lowering<'a> {
             done: vec![None; stages],
             context_paths: BTreeSet::new(),
             nesting: 0,
+            labs: frontend::is_labs(dockerfile, options),
         })
     }
 

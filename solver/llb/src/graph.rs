@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 
-use crate::op::Source;
+use crate::op::{Source, Terms};
 use crate::{Key, KeyHasher, Op};
 
 /// Where a vertex is in its [`Graph`].
@@ -169,6 +169,7 @@ impl Op {
             }
             Self::Exec(exec) => {
                 exec.unkeyed_env.clear();
+                exec.terms = Terms::default();
                 exec.extra_hosts.values_mut().for_each(String::clear);
             }
             Self::Source(_) | Self::File(_) | Self::Merge | Self::Diff => {}

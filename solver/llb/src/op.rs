@@ -4,6 +4,7 @@
 //! what the op produces. `None` where an input is expected means scratch, the empty file system.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +148,20 @@ pub struct Exec {
     pub hostname: String,
     /// Bytes of `/dev/shm`; 64 MiB where `None`.
     pub shm_size: Option<u64>,
+    /// How it is tried and how long its result is good; not in the key.
+    #[serde(default)]
+    pub terms: Terms,
+}
+
+/// How a process is tried, and how long its result is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Terms {
+    /// How often it is tried again after it failed, each time on a clean layer.
+    pub retry: u32,
+    /// How long one try may take.
+    pub timeout: Option<Duration>,
+    /// How long after it ran its result may be taken from the cache.
+    pub time_to_live: Option<Duration>,
 }
 
 /// One mount of an [`Exec`].

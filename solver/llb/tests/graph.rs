@@ -29,6 +29,7 @@ fn exec(change: impl FnOnce(&mut Exec)) -> Op {
         extra_hosts: [("peer".to_owned(), "10.0.0.1".to_owned())].into(),
         hostname: "buildkitsandbox".to_owned(),
         shm_size: None,
+        terms: llb::op::Terms::default(),
     };
     change(&mut exec);
     Op::Exec(exec)

@@ -1,10 +1,13 @@
 //! `RUN`: a process, and what it leaves in the root file system.
 
 use dockerfile_parser::{Command, Flag, Heredoc, InstructionKind};
-use llb::op::{Exec, File, FileAction, FileChange, Mount, MountKind, Network, Security, Tree};
+use llb::op::{
+    Exec, File, FileAction, FileChange, Mount, MountKind, Network, Security, Terms, Tree,
+};
 use llb::{Input, Op};
 
 use super::run_mount::Mounts;
+use super::terms;
 use crate::lowering::Lowering;
 use crate::scope::{self, Env};
 use crate::state::{State, Step};
@@ -23,6 +26,7 @@ pub(super) fn lower(
         network,
         security,
         devices,
+        terms,
         command,
         heredocs,
     } = &step.instruction.kind
@@ -50,6 +54,7 @@ pub(super) fn lower(
         Held::of(lowering, step, network, security)?,
     );
     let exec = Exec {
+        terms: terms::terms(lowering, step, terms)?,
         env: [exec.env, taken.env].concat(),
         ..exec
     };
@@ -120,6 +125,7 @@ fn exec(
         extra_hosts: options.extra_hosts.clone(),
         hostname: hostname.clone(),
         shm_size: options.shm_size,
+        terms: Terms::default(),
     }
 }
 

@@ -225,6 +225,9 @@ fn exec(exec: &Exec, from: &dyn Fn(usize) -> String) -> Vec<String> {
     if !env.is_empty() {
         lines.push(format!("env {env:?}"));
     }
+    if exec.terms != llb::op::Terms::default() {
+        lines.push(format!("terms {:?}", exec.terms));
+    }
     if !exec.unkeyed_env.is_empty() {
         lines.push(format!("unkeyed {:?}", exec.unkeyed_env));
     }
