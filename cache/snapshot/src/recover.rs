@@ -37,6 +37,18 @@ impl Snapshots {
         Ok(dropped)
     }
 
+    /// Compares every layer of the store with its manifest, reading all files. Returns those that
+    /// differ; changes nothing.
+    pub fn damaged(&self) -> Result<Vec<SnapshotId>, SnapshotError> {
+        let mut damaged = Vec::new();
+        for row in self.store.snapshots()? {
+            if !self.is_whole(&row)? {
+                damaged.push(row.id);
+            }
+        }
+        Ok(damaged)
+    }
+
     /// Whether files and manifest are both what the row says.
     fn is_whole(&self, row: &SnapshotRow) -> Result<bool, SnapshotError> {
         let root = |tree: Result<Tree, SnapshotError>| match tree {

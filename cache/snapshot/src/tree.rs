@@ -4,6 +4,7 @@
 //! checksums of parts and layer tars all come from it without a walk of the files.
 
 mod codec;
+mod compare;
 mod digest;
 mod merged;
 mod order;
@@ -15,6 +16,7 @@ use std::path::Path;
 use oci::{Key, KeyHasher};
 
 pub use codec::TreeError;
+pub use compare::{Change, How};
 pub(crate) use digest::Digester;
 pub use merged::Merged;
 pub(crate) use order::{compare_paths, is_below};

@@ -223,7 +223,7 @@ impl Store {
     }
 }
 
-fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
+pub(crate) fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::default();
     let mut buffer = vec![0; 1 << 17];

@@ -15,7 +15,7 @@ use crate::{OpenError, Store, StoreError, locks};
 pub(crate) const FILE: &str = "db.sqlite";
 
 /// The schema this program writes, kept in `user_version`.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// Times are microseconds since 1970, digests and keys their 32 bytes. `boot` and `synced` are
 /// explained in `durability`.
@@ -58,7 +58,11 @@ CREATE TABLE results (
     name TEXT NOT NULL,
     started INTEGER NOT NULL,
     duration INTEGER NOT NULL,
-    created INTEGER NOT NULL
+    created INTEGER NOT NULL,
+    project TEXT NOT NULL DEFAULT '',
+    made INTEGER,
+    used INTEGER NOT NULL DEFAULT 0,
+    uses INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX results_name ON results (name, created);
 CREATE TABLE outputs (
@@ -99,12 +103,42 @@ CREATE TABLE builds (
     image BLOB,
     error TEXT
 );
+CREATE TABLE steps (
+    build INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    line INTEGER,
+    key BLOB NOT NULL,
+    why TEXT NOT NULL,
+    PRIMARY KEY (build, position)
+) WITHOUT ROWID;
 CREATE TABLE mounts (
     directory TEXT PRIMARY KEY,
     id TEXT NOT NULL,
-    created INTEGER NOT NULL
+    created INTEGER NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0,
+    uses INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 ";
+
+/// What makes of each earlier schema the next one, the first of them of schema 1.
+const MIGRATIONS: &[&str] = &["
+ALTER TABLE results ADD COLUMN project TEXT NOT NULL DEFAULT '';
+ALTER TABLE results ADD COLUMN made INTEGER;
+ALTER TABLE results ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE results ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mounts ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mounts ADD COLUMN uses INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE steps (
+    build INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    line INTEGER,
+    key BLOB NOT NULL,
+    why TEXT NOT NULL,
+    PRIMARY KEY (build, position)
+) WITHOUT ROWID;
+"];
 
 /// The directories beside the database.
 const DIRECTORIES: &[&str] = &[
@@ -123,6 +157,8 @@ pub(crate) fn open(root: &Path) -> Result<Connection, OpenError> {
     match version(&connection).map_err(failed("read the schema"))? {
         SCHEMA => {}
         0 => create(root, &connection)?,
+        1..SCHEMA => migrate(&connection)
+            .map_err(|error| OpenError::Store(error.at(root, "bring the schema up to date")))?,
         found => {
             return Err(OpenError::Newer {
                 root: root.to_owned(),
@@ -190,6 +226,18 @@ fn create(root: &Path, connection: &Connection) -> Result<(), OpenError> {
         transaction.commit()
     };
     created().map_err(|error| at(Fault::Database(error)))
+}
+
+/// Brings an earlier schema up to date, once, whoever comes first.
+fn migrate(connection: &Connection) -> Result<(), Fault> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let found = version(&transaction)?;
+    let passed = usize::try_from(found - 1).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(passed) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    Ok(transaction.commit()?)
 }
 
 impl Store {

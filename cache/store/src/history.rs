@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use oci::Digest;
+use oci::{Digest, Key};
 
 use crate::database::{duration, duration_micros, micros, timestamp};
 use crate::{Store, StoreError};
@@ -36,9 +36,28 @@ pub struct BuildRow {
     pub build: Build,
 }
 
+/// A step that a build had to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RanStep {
+    /// As the build showed it.
+    pub name: String,
+    /// Its first line in the Dockerfile.
+    pub line: Option<u64>,
+    /// What its result is on record under.
+    pub key: Key,
+    /// Why it ran, apart from what it depends on: `missing`, `no-cache`, `expired`.
+    pub why: String,
+}
+
 impl Store {
-    /// Adds a build to the history; returns its number.
-    pub fn record_build(&self, build: &Build) -> Result<i64, StoreError> {
+    /// Adds a build to the history, with the steps that it ran and the keys of the results that it
+    /// found; returns its number.
+    pub fn record_build(
+        &self,
+        build: &Build,
+        ran: &[RanStep],
+        used: &[Key],
+    ) -> Result<i64, StoreError> {
         self.write("record the build", |transaction| {
             let insert = "INSERT INTO builds (name, started, duration, steps, cached, image, error)
                 VALUES (?, ?, ?, ?, ?, ?, ?)";
@@ -51,7 +70,44 @@ impl Store {
                 build.image.as_ref().map(Digest::as_bytes),
                 &build.error,
             ))?;
-            Ok(transaction.last_insert_rowid())
+            let id = transaction.last_insert_rowid();
+            let insert = "INSERT INTO steps (build, position, name, line, key, why)
+                VALUES (?, ?, ?, ?, ?, ?)";
+            for (position, step) in ran.iter().enumerate() {
+                transaction.prepare_cached(insert)?.execute((
+                    id,
+                    position,
+                    &step.name,
+                    step.line,
+                    step.key.as_bytes(),
+                    &step.why,
+                ))?;
+            }
+            let update = "UPDATE results SET used = ?, uses = uses + 1 WHERE key = ?";
+            let now = micros(Timestamp::now());
+            for key in used {
+                transaction
+                    .prepare_cached(update)?
+                    .execute((now, key.as_bytes()))?;
+            }
+            Ok(id)
+        })
+    }
+
+    /// The steps that a build ran, in the order in which they ended.
+    pub fn ran_steps(&self, build: i64) -> Result<Vec<RanStep>, StoreError> {
+        self.read("list the steps of a build", |connection| {
+            let select = "SELECT name, line, key, why FROM steps WHERE build = ? ORDER BY position";
+            let mut statement = connection.prepare_cached(select)?;
+            let rows = statement.query_map([build], |row| {
+                Ok(RanStep {
+                    name: row.get(0)?,
+                    line: row.get(1)?,
+                    key: Key::from_bytes(row.get(2)?),
+                    why: row.get(3)?,
+                })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }
 

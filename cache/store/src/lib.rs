@@ -26,6 +26,7 @@
 //! should be. Blobs are compared here, at their first use; for snapshots see [`Store::unverified`].
 
 mod blobs;
+mod budget;
 mod collect;
 mod database;
 mod durability;
@@ -36,9 +37,12 @@ mod locks;
 mod mounts;
 mod open;
 mod owner;
+mod prune;
 mod results;
 mod snapshots;
 mod sources;
+mod usage;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -46,17 +50,20 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 
 pub use blobs::BlobWriter;
+pub use budget::{Budget, Removal};
 pub use collect::Collected;
 pub use error::StoreError;
-pub use history::{Build, BuildRow};
+pub use history::{Build, BuildRow, RanStep};
 pub use images::{ImageRecord, ResolveError};
 pub use locks::KeyLock;
-pub use mounts::Sharing;
+pub use mounts::{CacheMount, Sharing};
 pub use oci::Key;
 pub use open::{OpenError, default_root};
 pub use owner::{Lease, TmpDir};
-pub use results::{Cached, Record};
+pub use results::{Alike, Cached, Record};
 pub use snapshots::{NewSnapshot, SnapshotId, SnapshotRow};
+pub use usage::{Disk, Item, Stored};
+pub use verify::Damage;
 
 use owner::Owner;
 

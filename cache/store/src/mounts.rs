@@ -1,13 +1,14 @@
 //! Cache mounts, and the remembered state of the host's files: directories and files that outlive
 //! builds and are never part of a result.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 use oci::{Key, KeyHasher};
 use rustix::fs::FlockOperation;
 
-use crate::database::micros;
+use crate::database::{micros, timestamp};
 use crate::{KeyLock, Store, StoreError, locks};
 
 /// How a cache mount is used by steps that run at the same time.
@@ -19,20 +20,71 @@ pub enum Sharing {
     Locked,
 }
 
+/// A cache mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Its id, as `--mount=type=cache,id=` names it.
+    pub id: String,
+    /// Where its files are.
+    pub path: PathBuf,
+    /// When it was first used.
+    pub created: Timestamp,
+    /// When it was last used.
+    pub used: Timestamp,
+    /// How many steps used it again.
+    pub uses: u64,
+}
+
 impl Store {
     /// The directory of the cache mount `id`, made if it is new. Any text is an id.
     pub fn cache_mount(&self, id: &str) -> Result<PathBuf, StoreError> {
         let name = mount_key(id).to_string();
         let path = self.root().join("mounts").join(&name);
-        if path.is_dir() {
-            return Ok(path);
-        }
         self.write("add a cache mount", |transaction| {
-            let insert = "INSERT OR IGNORE INTO mounts (directory, id, created) VALUES (?, ?, ?)";
+            let insert = "INSERT INTO mounts (directory, id, created, used) VALUES (?1, ?2, ?3, ?3)
+                ON CONFLICT (directory) DO UPDATE SET used = ?3, uses = uses + 1";
             transaction.execute(insert, (&name, id, micros(Timestamp::now())))?;
             locks::make_directory(&path)
         })?;
         Ok(path)
+    }
+
+    /// The cache mounts, by their ids.
+    pub fn cache_mounts(&self) -> Result<Vec<CacheMount>, StoreError> {
+        self.read("list cache mounts", |connection| {
+            let select = "SELECT id, created, used, uses FROM mounts ORDER BY id";
+            let mut statement = connection.prepare_cached(select)?;
+            let rows = statement.query_map([], |row| {
+                let id: String = row.get(0)?;
+                Ok(CacheMount {
+                    path: self.mount_directory(&id),
+                    id,
+                    created: timestamp(row.get(1)?),
+                    used: timestamp(row.get(2)?),
+                    uses: row.get(3)?,
+                })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// The directory of the cache mount `id`, whether there is one or not.
+    pub(crate) fn mount_directory(&self, id: &str) -> PathBuf {
+        self.root().join("mounts").join(mount_key(id).to_string())
+    }
+
+    /// The names of the directories of those cache mounts that steps use right now.
+    pub(crate) fn held_mounts(&self) -> Result<BTreeSet<String>, StoreError> {
+        let mut held = BTreeSet::new();
+        for mount in self.cache_mounts()? {
+            if self
+                .try_lock_cache_mount(&mount.id, Sharing::Locked)?
+                .is_none()
+            {
+                held.insert(mount_key(&mount.id).to_string());
+            }
+        }
+        Ok(held)
     }
 
     /// Waits until the cache mount may be used so, then holds it.

@@ -27,6 +27,11 @@ pub struct Record {
     pub started: Timestamp,
     /// How long it took.
     pub duration: Duration,
+    /// Which of the things that people build it is a step of: steps of one are compared first.
+    pub project: String,
+    /// For a step whose result has a time to live, or that was made from one: when the oldest of
+    /// them ran.
+    pub made: Option<Timestamp>,
 }
 
 /// A result found.
@@ -36,18 +41,37 @@ pub struct Cached {
     pub outputs: Vec<Option<SnapshotId>>,
     /// When it was recorded.
     pub created: Timestamp,
+    /// When the step began.
+    pub started: Timestamp,
+    /// As [`Record::made`].
+    pub made: Option<Timestamp>,
 }
+
+/// Which earlier records of a step are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alike<'a> {
+    /// Those of steps that were shown by exactly this name.
+    Named(&'a str),
+    /// Those of steps whose name begins so: the same place in the Dockerfile.
+    Beginning(&'a str),
+    /// Those of steps whose name ends so: the same instruction at another place.
+    Ending(&'a str),
+}
+
+const COLUMNS: &str = "key, kind, preimage, name, started, duration, project, made";
 
 impl Store {
     /// What the operation with this key produced, if all of it is still there.
     pub fn result(&self, key: &Key) -> Result<Option<Cached>, StoreError> {
         self.read("look up a result", |connection| {
-            let select = "SELECT created FROM results WHERE key = ?";
+            let select = "SELECT created, started, made FROM results WHERE key = ?";
             let mut statement = connection.prepare_cached(select)?;
-            let created: Option<i64> = statement
-                .query_row([key.as_bytes()], |row| row.get(0))
+            let found: Option<(i64, i64, Option<i64>)> = statement
+                .query_row([key.as_bytes()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })
                 .optional()?;
-            let Some(created) = created else {
+            let Some((created, started, made)) = found else {
                 return Ok(None);
             };
             let outputs = read_outputs(connection, key)?;
@@ -61,6 +85,8 @@ impl Store {
             Ok(Some(Cached {
                 outputs,
                 created: timestamp(created),
+                started: timestamp(started),
+                made: made.map(timestamp),
             }))
         })
     }
@@ -68,9 +94,12 @@ impl Store {
     /// Records a result, in place of an earlier one of the same key.
     pub fn record(&self, record: &Record) -> Result<(), StoreError> {
         self.write("record a result", |transaction| {
-            transaction.prepare_cached("DELETE FROM outputs WHERE key = ?")?.execute([record.key.as_bytes()])?;
-            let insert = "INSERT OR REPLACE INTO results (key, kind, preimage, name, started, duration, created)
-                VALUES (?, ?, ?, ?, ?, ?, ?)";
+            transaction
+                .prepare_cached("DELETE FROM outputs WHERE key = ?")?
+                .execute([record.key.as_bytes()])?;
+            let insert = "INSERT OR REPLACE INTO results
+                (key, kind, preimage, name, started, duration, created, project, made, used)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?7)";
             transaction.prepare_cached(insert)?.execute(params![
                 record.key.as_bytes(),
                 record.kind,
@@ -79,8 +108,11 @@ impl Store {
                 micros(record.started),
                 duration_micros(record.duration),
                 micros(Timestamp::now()),
+                record.project,
+                record.made.map(micros),
             ])?;
-            let mut insert = transaction.prepare_cached("INSERT INTO outputs (key, position, snapshot) VALUES (?, ?, ?)")?;
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO outputs (key, position, snapshot) VALUES (?, ?, ?)")?;
             for (position, output) in record.outputs.iter().enumerate() {
                 if let Some(snapshot) = output {
                     self.require_snapshot(transaction, *snapshot)?;
@@ -93,17 +125,50 @@ impl Store {
 
     /// The latest records of steps named `name`, newest first: what an explanation compares with.
     pub fn records_named(&self, name: &str, limit: u32) -> Result<Vec<Record>, StoreError> {
+        self.records_alike(Alike::Named(name), Timestamp::MAX, limit)
+    }
+
+    /// The latest records, made before `time`, of steps that are like one, newest first.
+    pub fn records_alike(
+        &self,
+        alike: Alike<'_>,
+        time: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Record>, StoreError> {
+        let (condition, text) = match alike {
+            Alike::Named(name) => ("name = ?1", name),
+            Alike::Beginning(text) => ("name >= ?1 AND substr(name, 1, length(?1)) = ?1", text),
+            Alike::Ending(text) => ("substr(name, -length(?1)) = ?1", text),
+        };
         self.read("look up results", |connection| {
-            let select = "SELECT key, kind, preimage, name, started, duration FROM results
-                WHERE name = ? ORDER BY created DESC LIMIT ?";
-            let mut statement = connection.prepare_cached(select)?;
+            let select = format!(
+                "SELECT {COLUMNS} FROM results
+                WHERE {condition} AND created < ?2 ORDER BY created DESC LIMIT ?3"
+            );
+            let mut statement = connection.prepare_cached(&select)?;
             let mut records: Vec<Record> = statement
-                .query_map((name, limit), read_record)?
+                .query_map((text, micros(time), limit), read_record)?
                 .collect::<rusqlite::Result<_>>()?;
             for record in &mut records {
                 record.outputs = read_outputs(connection, &record.key)?;
             }
             Ok(records)
+        })
+    }
+
+    /// All that is known of the result with this key, whether its outputs are still there or not.
+    pub fn record_of(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        self.read("look up a result", |connection| {
+            let select = format!("SELECT {COLUMNS} FROM results WHERE key = ?");
+            let mut statement = connection.prepare_cached(&select)?;
+            let found = statement
+                .query_row([key.as_bytes()], read_record)
+                .optional()?;
+            let Some(mut record) = found else {
+                return Ok(None);
+            };
+            record.outputs = read_outputs(connection, key)?;
+            Ok(Some(record))
         })
     }
 
@@ -143,5 +208,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         name: row.get(3)?,
         started: timestamp(row.get(4)?),
         duration: duration(row.get(5)?),
+        project: row.get(6)?,
+        made: row.get::<_, Option<i64>>(7)?.map(timestamp),
     })
 }

@@ -198,6 +198,13 @@ impl Store {
         })
     }
 
+    /// All snapshots, parents before children.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotRow>, StoreError> {
+        self.read("list the snapshots", |connection| {
+            Ok(self.snapshots_where(connection, "synced OR boot = ?")?)
+        })
+    }
+
     pub(crate) fn snapshot_directory(&self, id: SnapshotId) -> PathBuf {
         self.root().join("snapshots").join(id.to_string())
     }

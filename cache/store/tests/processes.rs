@@ -130,6 +130,8 @@ fn make(store: &Store, number: usize) -> SnapshotId {
         name: "step".to_owned(),
         started: Timestamp::now(),
         duration: Duration::ZERO,
+        project: String::new(),
+        made: None,
     };
     store.record(&record).unwrap();
     id

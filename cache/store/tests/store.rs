@@ -13,8 +13,8 @@ use oci::media_type::Compression;
 use oci::{Digest, Key, KeyHasher, Reference};
 use serde_json::json;
 use store::{
-    Build, ImageRecord, NewSnapshot, OpenError, Record, ResolveError, Sharing, SnapshotId, Store,
-    StoreError,
+    Budget, Build, ImageRecord, NewSnapshot, OpenError, Record, ResolveError, Sharing, SnapshotId,
+    Store, StoreError, Stored,
 };
 
 fn scratch() -> tempfile::TempDir {
@@ -57,6 +57,8 @@ fn record(store: &Store, key_text: &str, outputs: &[Option<SnapshotId>]) {
         name: "RUN make".to_owned(),
         started: Timestamp::now(),
         duration: Duration::from_millis(7),
+        project: String::new(),
+        made: None,
     };
     store.record(&record).unwrap();
 }
@@ -250,6 +252,8 @@ fn a_result_of_snapshots_that_are_gone_is_not_recorded() {
         name: String::new(),
         started: Timestamp::now(),
         duration: Duration::ZERO,
+        project: String::new(),
+        made: None,
     };
     assert!(matches!(
         store.record(&record),
@@ -525,6 +529,83 @@ fn a_cache_mount_is_one_directory_whatever_its_name() {
 }
 
 #[test]
+fn the_bytes_of_the_store_are_those_that_du_counts() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    snapshot(&store, None, &"x".repeat(100_000));
+    fs::write(store.cache_mount("pip").unwrap().join("f"), vec![1; 30_000]).unwrap();
+    let du = std::process::Command::new("du")
+        .args(["-s", "--block-size=1"])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(du.stdout).unwrap();
+    let bytes: u64 = said.split_whitespace().next().unwrap().parse().unwrap();
+    assert_eq!(store.allocated().unwrap(), bytes);
+}
+
+#[test]
+fn a_prune_takes_what_nobody_needs_and_leaves_what_is_in_use() {
+    let root = scratch();
+    let ids = {
+        let store = Store::open(root.path()).unwrap();
+        let base = snapshot(&store, None, "base");
+        let imaged = snapshot(&store, Some(base), "imaged");
+        image(&store, "{}", Some(imaged), &[]);
+        let used = snapshot(&store, Some(base), "used");
+        let unused = snapshot(&store, Some(used), "unused");
+        record(&store, "used", &[Some(used)]);
+        record(&store, "unused", &[Some(unused)]);
+        [base, imaged, used, unused]
+    };
+    let store = Store::open(root.path()).unwrap();
+    let other = Store::open(root.path()).unwrap();
+    let everything = || store.plan_prune(&|_| true, &Budget::default()).unwrap();
+    assert_eq!(everything().len(), 2, "images keep their layers");
+    let planned = everything();
+    // A build begins to use it between the plan and its execution.
+    let lease = other.lease(&[ids[2]], &[]).unwrap();
+    assert_eq!(everything().len(), 1);
+    let gone: Vec<_> = store.prune(planned).unwrap();
+    assert_eq!(gone.len(), 1);
+    assert_eq!(gone[0].item.what, Stored::Snapshot(ids[3]));
+    assert!(store.snapshot(ids[2]).is_ok() && store.result(&key("used")).unwrap().is_some());
+    assert!(store.result(&key("unused")).unwrap().is_none());
+    drop(lease);
+    assert_eq!(store.prune(everything()).unwrap().len(), 1);
+    assert_eq!(store.verify().unwrap(), []);
+}
+
+#[test]
+fn a_cache_mount_in_use_is_not_removed() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let path = store.cache_mount("pip").unwrap();
+    let held = store.lock_cache_mount("pip", Sharing::Shared).unwrap();
+    assert!(!store.remove_cache_mount("pip").unwrap());
+    drop(held);
+    assert!(store.remove_cache_mount("pip").unwrap());
+    assert!(!path.exists() && store.cache_mounts().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_damaged_is_named_and_repaired() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let id = image(&store, "{}", None, &["app"]);
+    let blob = store.put_blob(b"a layer").unwrap();
+    assert_eq!(store.verify().unwrap(), []);
+    fs::write(store.blob_path(&blob).unwrap(), b"a lawyer").unwrap();
+    fs::remove_file(store.blob_path(&id).unwrap()).unwrap();
+    fs::create_dir(root.path().join("snapshots/77")).unwrap();
+    let damages = store.verify().unwrap();
+    assert_eq!(damages.len(), 3, "{damages:?}");
+    store.repair(&damages).unwrap();
+    assert_eq!(store.verify().unwrap(), []);
+    assert!(store.images().unwrap().is_empty());
+}
+
+#[test]
 fn builds_are_listed_from_the_latest() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();
@@ -537,8 +618,8 @@ fn builds_are_listed_from_the_latest() {
         image: Some(Digest::of(b"")),
         error: None,
     };
-    store.record_build(&build("first")).unwrap();
-    store.record_build(&build("second")).unwrap();
+    store.record_build(&build("first"), &[], &[]).unwrap();
+    store.record_build(&build("second"), &[], &[]).unwrap();
     let builds = store.builds(10).unwrap();
     assert_eq!(
         builds
@@ -603,7 +684,7 @@ fn a_store_of_a_newer_rbuild_is_refused() {
     let shown = root.path().display();
     assert_eq!(
         open_error(root.path()),
-        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 1)")
+        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 2)")
     );
 }
 

@@ -1,0 +1,186 @@
+//! What is different between two layers, told path by path.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Counting, Entry, Kind, Tree, compare_paths};
+
+/// A path that differs between two trees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Relative to the root of the trees.
+    pub path: PathBuf,
+    /// How.
+    pub how: How,
+    /// Whether it is, or was, a directory.
+    pub directory: bool,
+}
+
+/// How a path differs. Where it does so in several ways, the first of these is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// It was not there before.
+    New,
+    /// It is not there any more.
+    Gone,
+    /// It is something else now: a symlink that was a file.
+    Kind,
+    /// Other bytes, or another target of a symlink.
+    Content,
+    /// Other permissions.
+    Mode(u32, u32),
+    /// Another owner or group.
+    Owner((u32, u32), (u32, u32)),
+    /// Other extended attributes.
+    Attributes,
+}
+
+impl Tree {
+    /// What counts for a content key and is different in `now`, in the order of the paths.
+    pub fn changes(&self, now: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let (mut old, mut new) = (
+            self.entries().iter().peekable(),
+            now.entries().iter().peekable(),
+        );
+        let change = |entry: &Entry, how| Change {
+            path: entry.path().to_owned(),
+            how,
+            directory: entry.is_directory(),
+        };
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return changes,
+                (Some(_), None) => std::cmp::Ordering::Less,
+                (None, Some(_)) => std::cmp::Ordering::Greater,
+                (Some(old), Some(new)) => compare_paths(&old.path, &new.path),
+            };
+            if order.is_lt() {
+                changes.extend(old.next().map(|it| change(it, How::Gone)));
+            } else if order.is_gt() {
+                changes.extend(new.next().map(|it| change(it, How::New)));
+            } else if let (Some(old), Some(new)) = (old.next(), new.next()) {
+                changes.extend(old.difference(new).map(|how| change(new, how)));
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn difference(&self, now: &Self) -> Option<How> {
+        if self.digest(Counting::All) == now.digest(Counting::All) {
+            return None;
+        }
+        let same_kind = match (&self.kind, &now.kind) {
+            (Kind::File { .. }, Kind::File { .. })
+            | (Kind::Symlink(_), Kind::Symlink(_))
+            | (Kind::Directory { .. }, Kind::Directory { .. }) => true,
+            (old, new) => old == new,
+        };
+        let same_content = match (&self.kind, &now.kind) {
+            (Kind::File { content: old, .. }, Kind::File { content: new, .. }) => old == new,
+            (Kind::Symlink(old), Kind::Symlink(new)) => old == new,
+            _ => true,
+        };
+        let owner = |it: &Self| (it.uid, it.gid);
+        Some(if !same_kind {
+            How::Kind
+        } else if !same_content {
+            How::Content
+        } else if self.mode != now.mode {
+            How::Mode(self.mode, now.mode)
+        } else if owner(self) != owner(now) {
+            How::Owner(owner(self), owner(now))
+        } else {
+            How::Attributes
+        })
+    }
+}
+
+impl How {
+    /// The sentence about the file that people know as `name`.
+    pub fn sentence(&self, name: impl fmt::Display) -> String {
+        match self {
+            Self::New => format!("{name} is new"),
+            Self::Gone => format!("{name} is gone"),
+            Self::Kind => format!("{name} became another kind of file"),
+            Self::Content => format!("{name} changed"),
+            Self::Mode(old, new) => format!("mode of {name} {old:04o} -> {new:04o}"),
+            Self::Owner(old, new) => {
+                format!("owner of {name} {}:{} -> {}:{}", old.0, old.1, new.0, new.1)
+            }
+            Self::Attributes => format!("extended attributes of {name} changed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::content_key;
+    use super::*;
+
+    /// A tree from a small notation: `path:content:mode:uid`, `path@target`, `path/`.
+    fn tree(text: &str) -> Tree {
+        let entry = |word: &str| {
+            let mut entry = Entry {
+                path: Box::default(),
+                kind: Kind::Directory { opaque: false },
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                mtime: (text.len() as i64, 0),
+                xattrs: Vec::new(),
+            };
+            if let Some(path) = word.strip_suffix('/') {
+                entry.path = path.as_bytes().into();
+            } else if let Some((path, target)) = word.split_once('@') {
+                entry.path = path.as_bytes().into();
+                entry.kind = Kind::Symlink(target.as_bytes().into());
+            } else {
+                let mut fields = word.split(':');
+                let mut field = || fields.next().unwrap_or("");
+                entry.path = field().as_bytes().into();
+                let content = field();
+                entry.kind = Kind::File {
+                    size: content.len() as u64,
+                    content: content_key(content.as_bytes()),
+                    link: 0,
+                };
+                entry.mode = u32::from_str_radix(field(), 8).unwrap_or(0o644);
+                entry.uid = field().parse().unwrap_or(0);
+            }
+            entry
+        };
+        Tree::new(text.split_whitespace().map(entry).collect())
+    }
+
+    fn check(old: &str, new: &str, expected: &[&str]) {
+        let said: Vec<String> = tree(old)
+            .changes(&tree(new))
+            .iter()
+            .map(|it| it.how.sentence(it.path.display()))
+            .collect();
+        assert_eq!(said, expected, "{old} -> {new}");
+    }
+
+    #[test]
+    fn each_difference_is_told_in_a_sentence() {
+        check("a/ a/x:1", "a/  a/x:1", &[]);
+        check("a/ a/x:1", "a/ a/x:2", &["a/x changed"]);
+        check("a/ a/x:1", "a/ a/x:1 a/y:1", &["a/y is new"]);
+        check("a/ a/x:1 b:1", "a/ b:1", &["a/x is gone"]);
+        check(
+            "run.sh:1:644",
+            "run.sh:1:755",
+            &["mode of run.sh 0644 -> 0755"],
+        );
+        check("x:1:644:0", "x:1:644:5", &["owner of x 0:0 -> 5:0"]);
+        check("x@a", "x@b", &["x changed"]);
+        check("x@a", "x:a", &["x became another kind of file"]);
+        check(
+            "a:1 b:1",
+            "b:2 c:1",
+            &["a is gone", "b changed", "c is new"],
+        );
+    }
+}
