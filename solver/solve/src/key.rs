@@ -1,10 +1,11 @@
 //! The keys under which the cache knows a step, and what they were made from.
 
 use llb::{Key, KeyHasher, Op};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Selector;
+use crate::explain::Facts;
 use crate::selector::without_paths;
 
 /// An op on known inputs: what a cache key is made from.
@@ -16,7 +17,7 @@ pub struct Step {
 }
 
 /// How an input of a [`Step`] is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InputKey {
     /// By the step that makes it.
@@ -70,6 +71,11 @@ impl Step {
     /// `{"op": …, "inputs": [{"definition": {"key": …, "output": 0}} | {"content": [[selector, checksum], …]}]}`.
     pub fn preimage(&self) -> Value {
         json!({ "op": self.op, "inputs": self.inputs })
+    }
+
+    /// [`Step::preimage`] with a third field `facts`, what an explanation says besides.
+    pub fn preimage_with(&self, facts: &Facts) -> Value {
+        json!({ "op": self.op, "inputs": self.inputs, "facts": facts })
     }
 }
 

@@ -10,6 +10,7 @@
 //! The [`Scheduler`] takes one [`Event`] and returns the [`Work`] it made possible. It does no I/O,
 //! starts no thread, reads no clock and no environment.
 
+pub mod explain;
 mod key;
 pub mod progress;
 mod scheduler;

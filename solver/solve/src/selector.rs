@@ -2,10 +2,10 @@
 
 use llb::Op;
 use llb::op::{Copy, FileChange, ModeChange, Mount, MountKind, OwnerNames, Tree};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A part of a tree whose content can be checksummed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Selector {
     /// All of it, to build on: also in how many layers it comes. So a result that is found has as many
     /// layers as one that is made, and two steps that change nothing are two layers still (G103).
@@ -22,7 +22,7 @@ pub enum Selector {
 
 /// What a copy takes from a tree. Of a single file, its directory does not count; of a directory,
 /// its name and its own metadata do not.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CopySelector {
     /// Absolute path, possibly with wildcards.
     pub path: String,
@@ -37,7 +37,7 @@ pub struct CopySelector {
 }
 
 /// What of the files' metadata counts for a copy that may set it anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Attributes {
     /// The permissions, unless the copy sets them.
     pub mode: bool,
