@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use dockerfile_parser::{Parse, Problem, ignore};
+use dockerfile_parser::{Dockerfile, Parse, Problem, ignore};
 use llb::SourceRange;
 use lower::{Plan, PlanError};
 use oci::Platform;
@@ -28,6 +28,8 @@ pub(crate) struct Definition {
     name: String,
     text: Arc<[u8]>,
     ignore: Vec<String>,
+    /// What the parser made of it, once somebody asks.
+    dockerfile: OnceLock<Dockerfile>,
 }
 
 struct Text {
@@ -55,9 +57,21 @@ impl Definition {
         })?;
         Ok(Self {
             name: dockerfile.name,
+            dockerfile: OnceLock::new(),
             text: dockerfile.bytes.into(),
             ignore,
         })
+    }
+
+    /// The Dockerfile's name, as the person knows it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the parser made of it.
+    pub(crate) fn dockerfile(&self) -> &Dockerfile {
+        self.dockerfile
+            .get_or_init(|| dockerfile_parser::parse(&self.text).dockerfile)
     }
 
     /// The graph and all else that the build of the request's target needs.

@@ -261,6 +261,18 @@ impl BuildError {
         }
     }
 
+    /// Whether a result that had been found was gone when it was to be used.
+    pub(crate) fn is_lost_result(&self) -> bool {
+        let lost = |error: &StoreError| matches!(error, StoreError::MissingSnapshot(_));
+        match self {
+            Self::Store(error) | Self::Export(ExportError::Image(error)) => lost(error),
+            Self::Step(failure) => {
+                matches!(&failure.error, StepError::Store(error) if lost(error))
+            }
+            _ => false,
+        }
+    }
+
     /// What the person can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {

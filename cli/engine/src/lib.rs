@@ -11,9 +11,12 @@
 mod call;
 mod definition;
 mod error;
+mod explain;
 mod image;
 mod images;
 mod layers;
+mod ledger;
+mod lifetime;
 mod output;
 mod report;
 mod request;
@@ -36,6 +39,7 @@ pub use error::{
     BuildError, ExportError, ImageError, LogLine, Place, PlanFailure, ReadError, StepError,
     StepFailure,
 };
+pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use ops::Cancel;
 pub use output::Built;
 pub use request::{ContextFrom, DockerfileFrom, NoCache, Output, Request, SecretFrom};
@@ -43,6 +47,8 @@ pub use solve::progress;
 
 use definition::Definition;
 use layers::Layers;
+use ledger::Ledger;
+use lifetime::Lifetimes;
 use progress::Progress;
 use report::Reporter;
 
@@ -122,12 +128,39 @@ pub fn build(
             error
         }
     };
-    let built = run(engine, request, &reporter).map_err(given_up);
-    clock.remember(engine, request, &built);
+    let ledger = Ledger::default();
+    let begun = Begun {
+        reporter: &reporter,
+        ledger: &ledger,
+        at: clock.started,
+    };
+    let mut built = run(engine, request, &begun);
+    for _ in 0..LOST_RESULTS {
+        match &built {
+            // Somebody pruned it between the look-up and its use. All else that was done is in the cache.
+            Err(error) if error.is_lost_result() && !request.cancel.is_cancelled() => {
+                built = run(engine, request, &begun);
+            }
+            _ => break,
+        }
+    }
+    let built = built.map_err(given_up);
+    clock.remember(engine, request, &ledger, &built);
     built
 }
 
-fn run(engine: &Engine, request: &Request, reporter: &Reporter<'_>) -> Result<Built, BuildError> {
+/// How often a build begins anew because a result that it had found was collected under its hands.
+const LOST_RESULTS: usize = 3;
+
+/// A build that has begun.
+struct Begun<'a> {
+    reporter: &'a Reporter<'a>,
+    ledger: &'a Ledger,
+    at: Timestamp,
+}
+
+fn run(engine: &Engine, request: &Request, begun: &Begun<'_>) -> Result<Built, BuildError> {
+    let reporter = begun.reporter;
     output::check(request)?;
     let definition = Definition::read(request, reporter)?;
     let plan = definition.plan(engine, request, reporter)?;
@@ -137,6 +170,8 @@ fn run(engine: &Engine, request: &Request, reporter: &Reporter<'_>) -> Result<Bu
         definition: &definition,
         plan: &plan,
         reporter,
+        begun,
+        lifetimes: Lifetimes::of(&plan.graph),
     };
     // Digests of new layers are computed beside the steps that follow.
     thread::scope(|scope| {
@@ -153,6 +188,8 @@ struct Job<'a> {
     definition: &'a Definition,
     plan: &'a Plan,
     reporter: &'a Reporter<'a>,
+    begun: &'a Begun<'a>,
+    lifetimes: Lifetimes,
 }
 
 /// When a build began, for the history.
@@ -170,7 +207,13 @@ impl Clock {
     }
 
     /// Adds the build to the history. One that is missing there is no reason to fail.
-    fn remember(&self, engine: &Engine, request: &Request, built: &Result<Built, BuildError>) {
+    fn remember(
+        &self,
+        engine: &Engine,
+        request: &Request,
+        ledger: &Ledger,
+        built: &Result<Built, BuildError>,
+    ) {
         let (steps, cached, image) = built
             .as_ref()
             .map_or((0, 0, None), |it| (it.steps, it.cached, it.image));
@@ -183,7 +226,10 @@ impl Clock {
             image,
             error: built.as_ref().err().map(error::chain),
         };
-        if let Err(error) = engine.store.record_build(&row) {
+        if let Err(error) = engine
+            .store
+            .record_build(&row, &ledger.steps(), &ledger.keys())
+        {
             tracing::warn!(
                 error = error::chain(&error),
                 "the build is missing in the history"

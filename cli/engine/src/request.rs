@@ -49,6 +49,8 @@ pub struct Request {
     pub metadata_file: Option<PathBuf>,
     /// How many steps may run at once; no limit where `None`, as with BuildKit.
     pub parallelism: Option<usize>,
+    /// `--explain`: each step that runs says why.
+    pub explain: bool,
     /// Cancelled when the person gives up.
     pub cancel: Cancel,
 }
@@ -117,7 +119,23 @@ impl Request {
             iidfile: None,
             metadata_file: None,
             parallelism: None,
+            explain: false,
             cancel: Cancel::default(),
+        }
+    }
+
+    /// What is built, whichever part of it: steps are compared with earlier ones of the same project.
+    pub(crate) fn project(&self) -> String {
+        let context = match &self.context {
+            ContextFrom::Directory(path) => std::path::absolute(path)
+                .unwrap_or_else(|_| path.clone())
+                .display()
+                .to_string(),
+            ContextFrom::Empty => "-".to_owned(),
+        };
+        match &self.dockerfile {
+            DockerfileFrom::File(path) => format!("{context} {}", path.display()),
+            DockerfileFrom::Context | DockerfileFrom::Stdin => context,
         }
     }
 

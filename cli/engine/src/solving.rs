@@ -6,6 +6,7 @@ use std::thread::Scope;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender};
+use jiff::Timestamp;
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
 use ops::Ref;
@@ -13,7 +14,7 @@ use solve::progress::{VertexError, VertexStatus};
 use solve::{
     ChecksumId, Event, Options, Outcome, OutputOf, ResultId, Scheduler, Selector, Step, Work,
 };
-use store::{Lease, SnapshotId, StoreError};
+use store::{Cached, Lease, SnapshotId, StoreError};
 
 use crate::layers::Layers;
 use crate::report::waiting_vertex;
@@ -121,6 +122,12 @@ struct Solving<'l, 'scope, 'env> {
     /// The vertices whose start, or being cached, people were told of.
     told: HashSet<VertexId>,
     cached: HashSet<VertexId>,
+    /// The vertices that were looked up at least once.
+    asked: HashSet<VertexId>,
+    /// The vertices whose known results are too old.
+    expired: HashSet<VertexId>,
+    /// When the oldest limited step ran that a vertex's result is made from.
+    made: HashMap<VertexId, Timestamp>,
     /// The first failure; what fails after it most likely fails because of it.
     failure: Option<BuildError>,
     /// What a thread panicked with: so does the loop, once all threads are done.
@@ -154,6 +161,9 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             started: HashMap::new(),
             told: HashSet::new(),
             cached: HashSet::new(),
+            asked: HashSet::new(),
+            expired: HashSet::new(),
+            made: HashMap::new(),
             failure: None,
             panic: None,
         }
@@ -228,7 +238,8 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             } => {
                 self.tell_cached(vertex);
                 let outputs = self.results.refs(result);
-                if let Err(error) = worker::record_again(self.job, vertex, &step, outputs) {
+                let came = (outputs, self.made.get(&vertex).copied());
+                if let Err(error) = worker::record_again(self.job, vertex, &step, came) {
                     self.fail(error.into());
                 }
                 None
@@ -275,13 +286,58 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                         .map(|row| vec![Some(row.id)]),
                 }
             }
-            _ => store.result(key)?.map(|cached| cached.outputs),
+            _ => match store.result(key)? {
+                None => {
+                    self.asked.insert(vertex);
+                    None
+                }
+                Some(cached) if self.take(vertex, &cached) => {
+                    self.job.begun.ledger.found(*key);
+                    Some(cached.outputs)
+                }
+                Some(_) => None,
+            },
         };
         let Some(outputs) = outputs else {
             return Ok(None);
         };
         self.tell_cached(vertex);
         Ok(Some(self.results.add_cached(outputs)))
+    }
+
+    /// Whether a result may be used, which depends on when it was made.
+    fn take(&mut self, vertex: VertexId, cached: &Cached) -> bool {
+        let lifetimes = &self.job.lifetimes;
+        // The definition is looked up first, the content only once all inputs are there.
+        let by_definition = self.asked.insert(vertex);
+        let (good, made) = if by_definition {
+            (
+                lifetimes.is_good(vertex, cached),
+                lifetimes.made(vertex, cached),
+            )
+        } else {
+            let own = lifetimes.own(vertex).map(|_| cached.started);
+            let below = self.made_below(vertex);
+            (
+                lifetimes.is_good_itself(vertex, cached),
+                below.into_iter().chain(own).min(),
+            )
+        };
+        if good {
+            self.made.extend(made.map(|made| (vertex, made)));
+        } else if lifetimes.own(vertex).is_some() {
+            self.expired.insert(vertex);
+        }
+        good
+    }
+
+    /// When the oldest limited step that a vertex's inputs were made from ran.
+    fn made_below(&self, vertex: VertexId) -> Option<Timestamp> {
+        let inputs = &self.job.plan.graph.vertex(vertex).inputs;
+        inputs
+            .iter()
+            .filter_map(|input| self.made.get(&input.vertex).copied())
+            .min()
     }
 
     /// Asks outside what a source is. People are told that it begins: it may take a while, and may be
@@ -351,6 +407,8 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             return Some(self.executed(vertex, Err(Unsuccessful::quietly(error))));
         }
         let source = self.resolved.get(&vertex).cloned();
+        let made = self.made_below(vertex);
+        let expired = self.expired.contains(&vertex);
         let run = move || {
             worker::execute(
                 job,
@@ -359,6 +417,8 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                     source,
                     inputs,
                     records,
+                    made,
+                    expired,
                     cancel,
                 },
             )
@@ -391,7 +451,12 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     fn executed(&mut self, vertex: VertexId, executed: Result<Executed, Unsuccessful>) -> Event {
         self.cancels.remove(&vertex);
         match executed {
-            Ok(Executed { outputs, shared }) => {
+            Ok(Executed {
+                outputs,
+                shared,
+                made,
+            }) => {
+                self.made.extend(made.map(|made| (vertex, made)));
                 self.begin_digests(vertex, &outputs);
                 if shared {
                     self.cached.insert(vertex);

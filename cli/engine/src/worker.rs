@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
 use ops::{OpError, Ops, Ref};
+use solve::progress::Stream;
 use solve::{Selector, Step};
-use store::{KeyLock, Record, SnapshotId, StoreError};
+use store::{KeyLock, RanStep, Record, SnapshotId, StoreError};
 
+use crate::explain;
 use crate::report::Tail;
 use crate::session::CONTEXT;
 use crate::{Cancel, ContextFrom, Job, LogLine, StepError};
@@ -25,6 +27,10 @@ pub(crate) struct Task {
     pub(crate) inputs: Vec<Ref>,
     /// What its result is recorded under.
     pub(crate) records: Vec<Step>,
+    /// When the oldest of the limited steps that its inputs were made from ran.
+    pub(crate) made: Option<Timestamp>,
+    /// Whether a result of it was found that is too old.
+    pub(crate) expired: bool,
     pub(crate) cancel: Cancel,
 }
 
@@ -33,6 +39,8 @@ pub(crate) struct Executed {
     pub(crate) outputs: Vec<Ref>,
     /// Whether somebody else ran it in the meantime.
     pub(crate) shared: bool,
+    /// As [`Task::made`], with itself.
+    pub(crate) made: Option<Timestamp>,
 }
 
 /// A vertex that has none.
@@ -60,6 +68,21 @@ impl Unsuccessful {
             error: Box::new(error.into()),
             log: Vec::new(),
         }
+    }
+
+    /// Whether the disk was full. A process says so in its own words, which are the system's, and what
+    /// it had written is gone by the time it can be asked for.
+    fn is_for_want_of_room(&self) -> bool {
+        const WORDS: [&str; 3] = [
+            "No space left on device",
+            "no space left on",
+            "Disk quota exceeded",
+        ];
+        let said = crate::error::chain(&*self.error);
+        let lines = self.log.iter().map(|line| line.text.as_str());
+        lines
+            .chain([said.as_str()])
+            .any(|line| WORDS.iter().any(|words| line.contains(words)))
     }
 
     /// Whether it only did as it was told.
@@ -102,6 +125,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         return run(job, task).map(|outputs| Executed {
             outputs,
             shared: false,
+            made: task.made,
         });
     };
     let _lock = claim(job, &last.key(), &task.cancel).map_err(Unsuccessful::quietly)?;
@@ -112,21 +136,107 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
             .store
             .result(&last.key())
             .map_err(Unsuccessful::quietly)?
+        && job.lifetimes.is_good_itself(task.vertex, &cached)
     {
+        let begun = Begun {
+            at: cached.started,
+            ..Begun::now()
+        };
         let outputs: Vec<Ref> = cached.outputs.into_iter().map(Ref::Snapshot).collect();
-        record(job, task, &outputs, None).map_err(Unsuccessful::quietly)?;
+        let made = made(job, task, begun.at);
+        let (_, others) = task.records.split_last().expect("there is a last one");
+        for step in others {
+            write(
+                job,
+                task.vertex,
+                step,
+                &Came {
+                    outputs: &outputs,
+                    begun: &begun,
+                    made,
+                },
+            )
+            .map_err(Unsuccessful::quietly)?;
+        }
         return Ok(Executed {
             outputs,
             shared: true,
+            made,
         });
     }
     let begun = Begun::now();
-    let outputs = run(job, task)?;
-    record(job, task, &outputs, Some(&begun)).map_err(Unsuccessful::quietly)?;
+    let outputs = run_with_room(job, task)?;
+    let made = made(job, task, begun.at);
+    for step in &task.records {
+        write(
+            job,
+            task.vertex,
+            step,
+            &Came {
+                outputs: &outputs,
+                begun: &begun,
+                made,
+            },
+        )
+        .map_err(Unsuccessful::quietly)?;
+    }
+    remember(job, task, last);
     Ok(Executed {
         outputs,
         shared: false,
+        made,
     })
+}
+
+/// When the oldest limited step ran that a task's result is made from, given when it ran itself.
+fn made(job: &Job<'_>, task: &Task, began: Timestamp) -> Option<Timestamp> {
+    let own = job.lifetimes.own(task.vertex).map(|_| began);
+    task.made.into_iter().chain(own).min()
+}
+
+/// Notes that a step ran, and says why if that is wanted.
+fn remember(job: &Job<'_>, task: &Task, step: &Step) {
+    let metadata = &job.plan.graph.vertex(task.vertex).metadata;
+    let why = if metadata.ignore_cache {
+        explain::NO_CACHE
+    } else if task.expired {
+        explain::EXPIRED
+    } else {
+        explain::MISSING
+    };
+    let ran = RanStep {
+        name: metadata.name.clone(),
+        line: metadata.source.map(|lines| lines.first_line as u64),
+        key: step.key(),
+        why: why.to_owned(),
+    };
+    if job.request.explain {
+        match explain::explain(&job.engine.snapshots, &ran, job.begun.at) {
+            Ok(explanation) => {
+                let tail = Tail::new(job.reporter, *job.plan.graph.vertex(task.vertex).digest());
+                let line = format!("ran because: {}\n", explanation.sentence());
+                tail.write(Stream::Stderr, line.as_bytes());
+            }
+            Err(error) => tracing::warn!(error = crate::error::chain(&error), "no explanation"),
+        }
+    }
+    job.begun.ledger.ran(ran);
+}
+
+/// Runs a vertex; one that meets a full disk once more after the cache gave up what it could.
+fn run_with_room(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
+    match run(job, task) {
+        Err(failed) if failed.is_for_want_of_room() && !task.cancel.is_cancelled() => {
+            match job.engine.store.make_room() {
+                Ok(freed) if freed > 0 => {
+                    tracing::info!(freed, "the disk was full; the cache made room");
+                    run(job, task)
+                }
+                _ => Err(failed),
+            }
+        }
+        other => other,
+    }
 }
 
 /// Records a known result under one more step.
@@ -134,9 +244,26 @@ pub(crate) fn record_again(
     job: &Job<'_>,
     vertex: VertexId,
     step: &Step,
-    outputs: &[Ref],
+    (outputs, made): (&[Ref], Option<Timestamp>),
 ) -> Result<(), StoreError> {
-    write(job, vertex, step, outputs, &Begun::now())
+    let now = Begun::now();
+    let begun = Begun {
+        at: made.unwrap_or(now.at),
+        ..now
+    };
+    let came = Came {
+        outputs,
+        begun: &begun,
+        made,
+    };
+    write(job, vertex, step, &came)
+}
+
+/// What came of a step.
+struct Came<'a> {
+    outputs: &'a [Ref],
+    begun: &'a Begun,
+    made: Option<Timestamp>,
 }
 
 fn run(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
@@ -193,31 +320,7 @@ impl Begun {
     }
 }
 
-/// Records the result of a task under all its steps; one that somebody else ran is on record under
-/// the last already.
-fn record(
-    job: &Job<'_>,
-    task: &Task,
-    outputs: &[Ref],
-    ran: Option<&Begun>,
-) -> Result<(), StoreError> {
-    let (steps, begun) = match (ran, task.records.split_last()) {
-        (Some(begun), _) => (task.records.as_slice(), begun),
-        (None, Some((_, others))) => (others, &Begun::now()),
-        (None, None) => return Ok(()),
-    };
-    steps
-        .iter()
-        .try_for_each(|step| write(job, task.vertex, step, outputs, begun))
-}
-
-fn write(
-    job: &Job<'_>,
-    vertex: VertexId,
-    step: &Step,
-    outputs: &[Ref],
-    begun: &Begun,
-) -> Result<(), StoreError> {
+fn write(job: &Job<'_>, vertex: VertexId, step: &Step, came: &Came<'_>) -> Result<(), StoreError> {
     let by_content = step
         .inputs()
         .iter()
@@ -225,11 +328,13 @@ fn write(
     job.engine.store.record(&Record {
         key: step.key(),
         kind: if by_content { "content" } else { "definition" }.to_owned(),
-        preimage: step.preimage(),
-        outputs: outputs.iter().map(snapshot).collect(),
+        preimage: step.preimage_with(&explain::facts(job, vertex)),
+        outputs: came.outputs.iter().map(snapshot).collect(),
         name: job.plan.graph.vertex(vertex).metadata.name.clone(),
-        started: begun.at,
-        duration: begun.since.elapsed(),
+        started: came.begun.at,
+        duration: came.begun.since.elapsed(),
+        project: job.request.project(),
+        made: came.made,
     })
 }
 

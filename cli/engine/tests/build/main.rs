@@ -6,5 +6,6 @@
 )]
 
 mod definition;
+mod explain;
 mod room;
 mod steps;
