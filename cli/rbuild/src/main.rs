@@ -6,9 +6,11 @@
 
 mod args;
 mod build;
+mod cache;
 mod containers;
 mod diagnostics;
 mod exit;
+mod explain;
 mod fault;
 mod human;
 mod image;
@@ -25,7 +27,9 @@ use std::process::ExitCode;
 
 use store::Store;
 
-use args::{Command, CommandLine, ImageCommand};
+use args::{
+    BuilderCommand, CacheCommand, Command, CommandLine, ImageCommand, StoreCommand, SystemCommand,
+};
 use exit::Exit;
 use fault::Fault;
 use progress::report::Detail;
@@ -91,6 +95,22 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         Command::Import(args) | Command::Image(ImageCommand::Import(args)) => {
             image::import(store, &args)
         }
+        Command::Explain(args) => explain::explain(store, &args),
+        Command::Cache(command) => match command {
+            CacheCommand::Ls(args) => cache::ls(&store, &args),
+            CacheCommand::Du(args) => cache::du(&store, &args),
+            CacheCommand::Inspect(args) => cache::inspect(&store, &args),
+            CacheCommand::Cp(args) => cache::cp(&store, &args),
+            CacheCommand::Rm(args) => cache::rm(&store, &args),
+            CacheCommand::Prune(args) => cache::prune(&store, &args),
+        },
+        Command::Builder(command) => match command {
+            BuilderCommand::Du(args) => cache::du(&store, &args),
+            BuilderCommand::Prune(args) => cache::prune(&store, &args),
+            BuilderCommand::Build(args) => build::build(store, &args, detail),
+        },
+        Command::System(SystemCommand::Df) => cache::df(&store),
+        Command::Store(StoreCommand::Verify(args)) => cache::verify(&store, &args),
         Command::Version => Ok(()),
     }?;
     Ok(Exit::Success)

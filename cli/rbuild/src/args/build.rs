@@ -122,6 +122,9 @@ pub(crate) struct BuildArgs {
     /// `,format=json` if you like
     #[arg(long, value_name = "QUESTION", value_parser = Asked::parse, help_heading = "What is shown")]
     pub(crate) call: Option<Called>,
+    /// Each step that runs says why it was not in the cache
+    #[arg(long, help_heading = "What is shown")]
+    pub(crate) explain: bool,
     /// How many steps run at once [default: all that can]
     #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,

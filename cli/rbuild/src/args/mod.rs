@@ -1,6 +1,7 @@
 //! What was typed, with types but without meaning yet: each command gives its arguments their meaning.
 
 mod build;
+mod cache;
 mod complaint;
 mod image;
 mod run;
@@ -15,6 +16,10 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 
 pub(crate) use build::{BuildArgs, GraphFormat};
+pub(crate) use cache::{
+    BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DuArgs, ExplainArgs,
+    MountArgs, StoreCommand, SystemCommand, VerifyArgs,
+};
 pub(crate) use image::{
     HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, PullArgs,
     RmArgs, SaveArgs, TagArgs,
@@ -64,6 +69,13 @@ Images:
   load        Read images from an archive
   image       All of these: ls, pull, tag, rm, history, inspect, import, save, load, prune
 
+Cache:
+  explain     Say why the steps of the latest build ran
+  cache       ls, du, inspect, cp, rm of what is kept between builds; prune
+  builder     The same under docker's name: du, prune; also `buildx`
+  system      df: how much of the disk everything takes
+  store       verify: compare everything with its digest
+
 Options:
       --root DIR   Keep everything in DIR [default: $RBUILD_ROOT, else /var/lib/rbuild or
                    ~/.local/share/rbuild]
@@ -105,6 +117,20 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Make an image of a root file system's tar
     Import(ImportArgs),
+    /// Say why the steps of the latest build ran
+    Explain(ExplainArgs),
+    /// What is kept between builds
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// What is kept between builds, under docker's name
+    #[command(subcommand, alias = "buildx")]
+    Builder(BuilderCommand),
+    /// All that rbuild keeps
+    #[command(subcommand)]
+    System(SystemCommand),
+    /// The store itself
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print the version
     Version,
 }
@@ -143,9 +169,10 @@ impl CommandLine {
     }
 }
 
-const COMMANDS: [&str; 17] = [
-    "build", "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history", "inspect", "pull",
-    "save", "load", "import", "version", "help",
+const COMMANDS: [&str; 23] = [
+    "explain", "cache", "builder", "buildx", "system", "store", "build", "b", "run", "ps", "rm",
+    "image", "images", "rmi", "tag", "history", "inspect", "pull", "save", "load", "import",
+    "version", "help",
 ];
 
 /// `rbuild .` and `rbuild -f FILE .` mean `rbuild build …`: a first word that is no command but an

@@ -79,6 +79,10 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
     });
     // Only now: the person has the answer and waits for nothing but the prompt.
     engine.store().mark_synced(SYNC_LIMIT)?;
+    // A budget that cannot be kept now is kept another time.
+    if let Err(error) = engine.store().keep_budget() {
+        tracing::warn!(%error, "the cache is not kept within its budget");
+    }
     said
 }
 

@@ -56,6 +56,7 @@ impl Meant {
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
             parallelism: args.jobs.map(Into::into),
+            explain: args.explain,
             ..Request::new(&args.context)
         };
         Ok(Self { request, outputs })

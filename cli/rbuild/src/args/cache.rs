@@ -1,0 +1,143 @@
+//! The arguments of the commands about what is kept between builds.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::bytes;
+
+/// What to do with the cache.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List the cache mounts
+    #[command(visible_alias = "list")]
+    Ls(CacheLsArgs),
+    /// Show what the cache holds and how much it takes
+    Du(DuArgs),
+    /// Show everything about a cache mount, as JSON
+    Inspect(MountArgs),
+    /// Copy files of a cache mount out: `ID[:PATH] DIRECTORY`
+    Cp(CacheCpArgs),
+    /// Remove cache mounts
+    Rm(MountArgs),
+    /// Remove what no image and no running build needs
+    Prune(CachePruneArgs),
+}
+
+/// `builder` and `buildx`, as far as they are about the cache.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuilderCommand {
+    /// Show what the cache holds and how much it takes
+    Du(DuArgs),
+    /// Remove what no image and no running build needs
+    Prune(CachePruneArgs),
+    /// Build an image from a Dockerfile
+    Build(Box<super::BuildArgs>),
+}
+
+/// What to do with all that rbuild keeps.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    /// Show how much of the disk images and the cache take
+    Df,
+}
+
+/// What to do with the store itself.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Compare everything with its digest
+    Verify(VerifyArgs),
+}
+
+/// `cache ls`
+#[derive(Debug, Args)]
+pub(crate) struct CacheLsArgs {
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `cache inspect`, `cache rm`
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// Ids of cache mounts, as `rbuild cache ls` shows them
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) ids: Vec<String>,
+}
+
+/// `cache cp`
+#[derive(Debug, Args)]
+pub(crate) struct CacheCpArgs {
+    /// The cache mount, and what of it: all where no path is given
+    #[arg(value_name = "ID[:PATH]")]
+    pub(crate) source: String,
+    /// Where to
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) destination: PathBuf,
+}
+
+/// `cache du`
+#[derive(Debug, Args)]
+pub(crate) struct DuArgs {
+    /// Only items that are so; the keys are those of prune
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Everything about each item
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// `cache prune`
+#[derive(Debug, Args)]
+pub(crate) struct CachePruneArgs {
+    /// Also forget results that images still hold
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only items that are so: until=, id=, parents=, type=, description=, inuse=, mutable=, shared=;
+    /// also with `!=` and `~=`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Remove only until the cache takes so much
+    #[arg(long, value_name = "BYTES", value_parser = bytes, alias = "keep-storage")]
+    pub(crate) max_used_space: Option<u64>,
+    /// Always leave so much
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) reserved_space: Option<u64>,
+    /// Remove only until so much of the disk is free
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) min_free_space: Option<u64>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Say what would go, how much and why, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Everything about each item
+    #[arg(long)]
+    pub(crate) verbose: bool,
+}
+
+/// `store verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Remove what is damaged, with what depends on it; the next build makes it anew
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Only steps whose name has this in it, or that stand on this line of the Dockerfile
+    #[arg(value_name = "STEP")]
+    pub(crate) step: Option<String>,
+    /// As JSON, one line a step
+    #[arg(long)]
+    pub(crate) json: bool,
+}
