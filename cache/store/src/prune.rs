@@ -81,17 +81,18 @@ impl Store {
     }
 
     /// For a build that met a full disk: removes whatever no image and no running build needs, but
-    /// cache mounts last. Returns the bytes that became free.
+    /// cache mounts last. Returns the bytes of what went: what the disk has free says less, since
+    /// others write to it, and what a failed step leaves goes in its own time.
     pub fn make_room(&self) -> Result<u64, StoreError> {
-        let before = self.disk()?.free;
-        self.gc()?;
+        let unreachable = self.gc()?.bytes;
         let layers = self.plan_prune(&|item| !item.is_mutable(), &Budget::default())?;
-        if self.prune(layers)?.is_empty() {
+        let mut gone = self.prune(layers)?;
+        if gone.is_empty() {
             let mounts = self.plan_prune(&Item::is_mutable, &Budget::default())?;
-            self.prune(mounts)?;
+            gone = self.prune(mounts)?;
         }
-        self.gc()?;
-        Ok(self.disk()?.free.saturating_sub(before))
+        let pruned: u64 = gone.iter().map(|removal| removal.item.size).sum();
+        Ok(unreachable + pruned + self.gc()?.bytes)
     }
 
     /// Forgets the results whose outputs images hold or that have none: of those, only the knowledge
