@@ -24,6 +24,7 @@ mod session;
 mod solving;
 mod worker;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ use jiff::Timestamp;
 use llb::Graph;
 use lower::Plan;
 use ops::Ops;
+use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
 use store::Store;
 
@@ -57,18 +59,32 @@ pub struct Engine {
     store: Store,
     snapshots: Snapshots,
     ops: Ops,
+    registries: Arc<Client>,
 }
 
 impl Engine {
-    /// An engine that works in `store`. Does nothing yet.
+    /// An engine that works in `store`, and asks registries as docker's credentials say. Does
+    /// nothing yet.
     pub fn new(store: Store) -> Self {
+        let anybody = Client::new(registry::Settings::default(), Box::new(DockerConfig));
+        Self::with_registries(store, anybody)
+    }
+
+    /// An engine that works in `store` and has `registries` for images from outside.
+    pub fn with_registries(store: Store, registries: Client) -> Self {
         let snapshots = Snapshots::new(store.clone());
         let ops = Ops::new(store.clone(), snapshots.clone());
         Self {
             store,
             snapshots,
             ops,
+            registries: Arc::new(registries),
         }
+    }
+
+    /// Who speaks to registries.
+    pub fn registries(&self) -> &Arc<Client> {
+        &self.registries
     }
 
     /// The store it works in.

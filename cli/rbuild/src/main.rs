@@ -18,6 +18,7 @@ mod interrupt;
 mod output;
 mod pairs;
 mod progress;
+mod registries;
 mod run;
 mod spec;
 mod table;

@@ -1,8 +1,8 @@
 //! The client: addresses of registries, and requests that prove who asks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use oci::Reference;
 use serde::Deserialize;
@@ -10,24 +10,17 @@ use url::Url;
 
 use crate::auth::{Challenge, TokenRequest, basic, fetch_token, parse_challenge};
 use crate::http::{Http, HttpError, Method, Reply, Request, Retry};
-use crate::{Credential, Credentials, RegistryError};
+use crate::{Credential, Credentials, Mirror, RegistryError, RegistrySettings, Settings};
 
 /// The largest error document that is read.
 const MAX_ERROR: u64 = 64 << 10;
 
-/// How registries are reached.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Registries (`host[:port]`) that may be spoken to in plain http. Those on this machine's
-    /// loopback always may.
-    pub insecure: Vec<String>,
-    /// How often and how patiently a request is tried again.
-    pub retry: Retry,
-}
-
-/// Speaks to registries for one person.
+/// Speaks to registries for one person. Making one costs nothing; threads may use it at once.
 pub struct Client {
-    pub(crate) http: Http,
+    /// Made when the first request is sent: reading the system's certificates takes its time.
+    http: OnceLock<Http>,
+    /// For registries whose certificates nobody checks.
+    unchecked: OnceLock<Http>,
     settings: Settings,
     credentials: Box<dyn Credentials>,
     known: Mutex<Known>,
@@ -38,6 +31,8 @@ pub struct Client {
 struct Known {
     /// The base address of a registry, which is whether it speaks TLS.
     bases: HashMap<String, Url>,
+    /// The mirrors that could not be reached.
+    dead: HashSet<String>,
     /// The challenge of a registry.
     challenges: HashMap<String, Challenge>,
     /// `Authorization` by registry and scopes.
@@ -49,6 +44,16 @@ struct Known {
 pub(crate) struct Access<'a> {
     pub(crate) reference: &'a Reference,
     pub(crate) scopes: Vec<String>,
+    /// Whether somebody else than the registry may be asked.
+    mirrored: bool,
+}
+
+/// Who is asked.
+struct Endpoint<'a> {
+    /// `host[:port]`, also what its credentials go by.
+    host: &'a str,
+    repository: String,
+    scopes: Vec<String>,
 }
 
 impl<'a> Access<'a> {
@@ -56,6 +61,7 @@ impl<'a> Access<'a> {
         Self {
             reference,
             scopes: vec![format!("repository:{}:pull", reference.repository())],
+            mirrored: true,
         }
     }
 
@@ -63,6 +69,7 @@ impl<'a> Access<'a> {
         Self {
             reference,
             scopes: vec![format!("repository:{}:pull,push", reference.repository())],
+            mirrored: false,
         }
     }
 
@@ -83,6 +90,15 @@ pub(crate) struct Call {
     pub(crate) body: Vec<u8>,
 }
 
+/// A challenge, and who may answer it.
+struct Question<'a> {
+    registry: &'a str,
+    base: &'a Url,
+    challenge: &'a Challenge,
+    scopes: &'a [String],
+    credential: Option<&'a Credential>,
+}
+
 #[derive(Deserialize)]
 struct ErrorDocument {
     #[serde(default)]
@@ -101,19 +117,118 @@ impl Client {
     /// A client that asks `credentials` who it is.
     pub fn new(settings: Settings, credentials: Box<dyn Credentials>) -> Self {
         Self {
-            http: Http::new(settings.retry),
+            http: OnceLock::new(),
+            unchecked: OnceLock::new(),
             settings,
             credentials,
             known: Mutex::default(),
         }
     }
 
-    /// Sends a request, with a token where the registry wants one.
-    pub(crate) fn call(&self, access: &Access<'_>, call: &Call) -> Result<Reply, RegistryError> {
-        let registry = access.reference.registry();
+    /// Whether the registry takes these credentials.
+    ///
+    /// # Errors
+    /// If it does not, or cannot be reached.
+    pub fn log_in(&self, registry: &str, credential: &Credential) -> Result<(), RegistryError> {
         let base = self.base(registry)?;
+        let http = self.http(registry);
+        let mut request = Request {
+            url: format!("{base}v2/"),
+            ..Request::default()
+        };
+        let reply = http.send(&request)?;
+        let challenge = reply.header("www-authenticate").and_then(parse_challenge);
+        let refused = |realm: &Url| RegistryError::Login {
+            realm: realm.to_string(),
+            registry: registry.to_owned(),
+        };
+        let value = match (reply.status, challenge) {
+            // Whoever wants no credentials takes any.
+            (200, _) => return Ok(()),
+            (401, Some(challenge)) => self.answer(&Question {
+                registry,
+                base: &base,
+                challenge: &challenge,
+                scopes: &[],
+                credential: Some(credential),
+            })?,
+            (status, _) => {
+                return Err(RegistryError::Status {
+                    url: request.url,
+                    status,
+                    message: String::new(),
+                });
+            }
+        };
+        request.authorization = value;
+        match http.send(&request)?.status {
+            200 => Ok(()),
+            401 | 403 => Err(refused(&base)),
+            status => Err(RegistryError::Status {
+                url: request.url,
+                status,
+                message: String::new(),
+            }),
+        }
+    }
+
+    /// Sends a request, with a token where the registry wants one. What only reads is asked of the
+    /// registry's mirrors first.
+    pub(crate) fn call(&self, access: &Access<'_>, call: &Call) -> Result<Reply, RegistryError> {
+        let (registry, repository) = (access.reference.registry(), access.reference.repository());
+        let mirrors = self.settings_of(registry).map(|it| &it.mirrors[..]);
+        for mirror in mirrors.unwrap_or_default() {
+            if access.mirrored
+                && let Some(reply) = self.ask_mirror(mirror, repository, call)
+            {
+                return Ok(reply);
+            }
+        }
+        let endpoint = Endpoint {
+            host: registry,
+            repository: repository.to_owned(),
+            scopes: access.scopes.clone(),
+        };
+        self.call_at(&endpoint, call)
+    }
+
+    /// What a mirror has; `None` where it has nothing, for whatever reason.
+    fn ask_mirror(&self, mirror: &Mirror, repository: &str, call: &Call) -> Option<Reply> {
+        if self.known().dead.contains(&mirror.host) {
+            return None;
+        }
+        let repository = format!("{}{repository}", mirror.path);
+        let endpoint = Endpoint {
+            host: &mirror.host,
+            scopes: vec![format!("repository:{repository}:pull")],
+            repository,
+        };
+        if mirror.http
+            && let Ok(base) = Url::parse(&format!("http://{}/", mirror.host))
+        {
+            self.known().bases.insert(mirror.host.clone(), base);
+        }
+        match self.call_at(&endpoint, call) {
+            Ok(reply) if reply.status < 400 => Some(reply),
+            Ok(reply) => {
+                tracing::debug!(mirror = mirror.host, reply.status, "the mirror has it not");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(mirror = mirror.host, %error, "the mirror is left alone");
+                if matches!(error, RegistryError::Http(_)) {
+                    self.known().dead.insert(mirror.host.clone());
+                }
+                None
+            }
+        }
+    }
+
+    fn call_at(&self, endpoint: &Endpoint<'_>, call: &Call) -> Result<Reply, RegistryError> {
+        let base = self.base(endpoint.host)?;
+        let http = self.http(endpoint.host);
         let url = base
-            .join(&format!("/v2/{}/", access.reference.repository()))
+            .join(&format!("/v2/{}/", endpoint.repository))
             .and_then(|repository| repository.join(&call.path))
             .map_err(|_| HttpError::Address {
                 url: call.path.clone(),
@@ -124,13 +239,13 @@ impl Client {
             url: url.to_string(),
             headers: call.headers.clone(),
             authorization: if is_own {
-                self.authorization(access, &base)?
+                self.authorization(endpoint, &base)?
             } else {
                 None
             },
             body: call.body.clone(),
         };
-        let reply = self.http.send(&request)?;
+        let reply = http.send(&request)?;
         if reply.status != 401 || !is_own {
             return Ok(reply);
         }
@@ -144,16 +259,16 @@ impl Client {
         };
         {
             let mut known = self.known();
-            known.challenges.insert(registry.to_owned(), challenge);
+            known.challenges.insert(endpoint.host.to_owned(), challenge);
             known
                 .tokens
-                .remove(&(registry.to_owned(), access.scopes.clone()));
+                .remove(&(endpoint.host.to_owned(), endpoint.scopes.clone()));
         }
-        request.authorization = self.authorization(access, &base)?;
+        request.authorization = self.authorization(endpoint, &base)?;
         if request.authorization.is_none() {
             return Ok(reply);
         }
-        Ok(self.http.send(&request)?)
+        Ok(http.send(&request)?)
     }
 
     /// The error that a reply with a status of failure is.
@@ -199,41 +314,54 @@ impl Client {
     /// The value of `Authorization`, as far as it is known what the registry wants.
     fn authorization(
         &self,
-        access: &Access<'_>,
+        endpoint: &Endpoint<'_>,
         base: &Url,
     ) -> Result<Option<String>, RegistryError> {
-        let registry = access.reference.registry();
-        let key = (registry.to_owned(), access.scopes.clone());
+        let key = (endpoint.host.to_owned(), endpoint.scopes.clone());
         let challenge = {
             let known = self.known();
             if let Some(token) = known.tokens.get(&key) {
                 return Ok(Some(token.clone()));
             }
-            known.challenges.get(registry).cloned()
+            known.challenges.get(endpoint.host).cloned()
         };
         let Some(challenge) = challenge else {
             return Ok(None);
         };
-        let credential = self.credentials.find(registry)?;
-        let value = match challenge {
-            Challenge::Basic => match credential {
-                Some(Credential::Password { user, password }) => basic(&user, &password),
-                Some(Credential::IdentityToken(_)) | None => return Ok(None),
-            },
-            Challenge::Bearer { realm, service } => fetch_token(
-                &self.http,
-                &TokenRequest {
-                    registry,
-                    registry_url: base,
-                    realm: &realm,
-                    service: service.as_deref(),
-                    scopes: &access.scopes,
-                    credential: credential.as_ref(),
-                },
-            )?,
+        let credential = self.credentials.find(endpoint.host)?;
+        let value = self.answer(&Question {
+            registry: endpoint.host,
+            base,
+            challenge: &challenge,
+            scopes: &endpoint.scopes,
+            credential: credential.as_ref(),
+        })?;
+        if let Some(value) = &value {
+            self.known().tokens.insert(key, value.clone());
+        }
+        Ok(value)
+    }
+
+    /// What a challenge wants to hear; `None` where there is nothing to say.
+    fn answer(&self, question: &Question<'_>) -> Result<Option<String>, RegistryError> {
+        let (realm, service) = match question.challenge {
+            Challenge::Basic => {
+                return Ok(match question.credential {
+                    Some(Credential::Password { user, password }) => Some(basic(user, password)),
+                    Some(Credential::IdentityToken(_)) | None => None,
+                });
+            }
+            Challenge::Bearer { realm, service } => (realm, service),
         };
-        self.known().tokens.insert(key, value.clone());
-        Ok(Some(value))
+        let ask = TokenRequest {
+            registry: question.registry,
+            registry_url: question.base,
+            realm,
+            service: service.as_deref(),
+            scopes: question.scopes,
+            credential: question.credential,
+        };
+        fetch_token(self.http(question.registry), &ask).map(Some)
     }
 
     /// The address of a registry: https, or http where that is allowed and nothing speaks TLS there.
@@ -252,15 +380,15 @@ impl Client {
         };
         let mut base = address("https")?;
         if self.may_be_plain(registry, &base) {
-            let probe = Http::new(Retry {
+            let once = Retry {
                 attempts: 1,
                 ..self.settings.retry
-            });
+            };
             let ping = Request {
                 url: format!("{base}v2/"),
                 ..Request::default()
             };
-            if probe.send(&ping).is_err() {
+            if self.http(registry).retrying(once).send(&ping).is_err() {
                 base = address("http")?;
             }
         }
@@ -275,7 +403,20 @@ impl Client {
                 .trim_matches(['[', ']'])
                 .parse()
                 .is_ok_and(|address: IpAddr| address.is_loopback());
-        is_loopback || self.settings.insecure.iter().any(|it| it == registry)
+        is_loopback || self.settings_of(registry).is_some_and(|it| it.http)
+    }
+
+    fn settings_of(&self, registry: &str) -> Option<&RegistrySettings> {
+        self.settings.registries.get(registry)
+    }
+
+    fn http(&self, registry: &str) -> &Http {
+        let retry = self.settings.retry;
+        if self.settings_of(registry).is_some_and(|it| it.insecure) {
+            self.unchecked.get_or_init(|| Http::trusting_anybody(retry))
+        } else {
+            self.http.get_or_init(|| Http::new(retry))
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

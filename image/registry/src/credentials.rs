@@ -35,13 +35,17 @@ pub struct DockerConfig;
 /// The key under which docker keeps Docker Hub's credential.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
+/// What docker calls a registry there.
+pub(crate) fn key(registry: &str) -> &str {
+    match registry {
+        "docker.io" => DOCKER_HUB_KEY,
+        other => other,
+    }
+}
+
 impl Credentials for DockerConfig {
     fn find(&self, registry: &str) -> Result<Option<Credential>, RegistryError> {
-        let key = if registry == "docker.io" {
-            DOCKER_HUB_KEY
-        } else {
-            registry
-        };
+        let key = key(registry);
         for look_up in [
             docker_credential::get_credential,
             docker_credential::get_podman_credential,

@@ -61,6 +61,14 @@ pub enum HttpError {
         /// What happened.
         why: String,
     },
+    /// Nobody listens, or there is no such server: trying again soon helps nothing.
+    #[error("cannot reach `{host}`: {why}")]
+    Absent {
+        /// Which server.
+        host: String,
+        /// What happened.
+        why: String,
+    },
     /// A redirect that would weaken the connection.
     #[error("`{from}` redirects to `{to}`, from https to plain http: refused")]
     Downgrade {
@@ -147,6 +155,17 @@ impl Reply {
 impl Http {
     /// A client that tries again as `retry` says.
     pub fn new(retry: Retry) -> Self {
+        let certificates = TlsConfig::builder().root_certs(system_certificates());
+        Self::with(retry, certificates.build())
+    }
+
+    /// A client that believes any certificate, for servers of which the person has said so.
+    pub fn trusting_anybody(retry: Retry) -> Self {
+        let believed = TlsConfig::builder().disable_verification(true);
+        Self::with(retry, believed.build())
+    }
+
+    fn with(retry: Retry, tls: TlsConfig) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -159,14 +178,19 @@ impl Http {
             .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
             .accept("")
             .accept_encoding("")
-            .tls_config(
-                TlsConfig::builder()
-                    .root_certs(system_certificates())
-                    .build(),
-            )
+            .tls_config(tls)
             .build();
         Self {
             agent: ureq::Agent::with_parts(config, DefaultConnector::default(), Dns),
+            retry,
+        }
+    }
+
+    /// The same connections with another patience.
+    #[must_use]
+    pub fn retrying(&self, retry: Retry) -> Self {
+        Self {
+            agent: self.agent.clone(),
             retry,
         }
     }
@@ -276,7 +300,13 @@ impl Http {
             self.agent.run(message)
         };
         let (head, body) = answer
-            .map_err(|error| unreachable(error.to_string()))?
+            .map_err(|error| match is_absent(&error) {
+                true => HttpError::Absent {
+                    host: url.host_str().unwrap_or_default().to_owned(),
+                    why: error.to_string(),
+                },
+                false => unreachable(error.to_string()),
+            })?
             .into_parts();
         Ok(Reply {
             status: head.status.as_u16(),
@@ -284,6 +314,15 @@ impl Http {
             url: url.clone(),
             body,
         })
+    }
+}
+
+/// Whether there is nobody to speak to.
+fn is_absent(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound => true,
+        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        _ => false,
     }
 }
 

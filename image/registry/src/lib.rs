@@ -15,12 +15,16 @@ mod client;
 mod credentials;
 mod error;
 pub mod http;
+mod keep;
 mod manifest;
 mod push;
+mod settings;
 
 pub use blob::BlobReader;
-pub use client::{Client, Settings};
+pub use client::Client;
 pub use credentials::{Credential, Credentials, DockerConfig};
 pub use error::RegistryError;
+pub use keep::{KeepError, Kept};
 pub use manifest::{Document, FetchedManifest};
 pub use push::{Pushed, Upload};
+pub use settings::{Mirror, RegistrySettings, Settings, SettingsError};

@@ -184,3 +184,70 @@ fn nobody_listening_is_said_with_the_host() {
     let error = client(()).manifest(&name).unwrap_err().to_string();
     assert!(error.starts_with("cannot reach `127.0.0.1`"), "{error}");
 }
+
+fn settled(settings: &str, credentials: impl Credentials + 'static) -> Client {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), settings).unwrap();
+    let mut settings = Settings::read([file.path().to_owned()]).unwrap();
+    settings.retry.attempts = 1;
+    Client::new(settings, Box::new(credentials))
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_the_registry_where_it_cannot_help() {
+    let (registry, mirror) = (
+        Server::start(Access::Everybody),
+        Server::start(Access::Everybody),
+    );
+    let somewhere = client(());
+    let both = push_image(&somewhere, &named(&registry, "both:v1"), b"{}", b"layer");
+    push_image(&somewhere, &named(&mirror, "hub/both:v1"), b"{}", b"layer");
+    let here = push_image(&somewhere, &named(&registry, "here:v1"), b"{ }", b"other");
+    // Only the mirror has it: that is where it comes from, though the registry is asked for.
+    let there = push_image(
+        &somewhere,
+        &named(&mirror, "hub/there:v1"),
+        b"{  }",
+        b"more",
+    );
+
+    let dead = kit::docker_registry::free_address();
+    let settings = format!(
+        "[registry.\"{}\"]\nmirrors = [\"{dead}\", \"http://{}/hub\"]\n",
+        registry.address(),
+        mirror.address()
+    );
+    let client = settled(&settings, ());
+    for (name, digest) in [("both:v1", both), ("here:v1", here), ("there:v1", there)] {
+        let name = named(&registry, name);
+        assert_eq!(client.digest(&name).unwrap(), digest, "{name}");
+        assert_eq!(client.manifest(&name).unwrap().digest, digest, "{name}");
+    }
+    // Nothing is given to a mirror.
+    push(&client, &named(&registry, "new"), b"new bytes", None).unwrap();
+    assert!(
+        !somewhere
+            .has_blob(&named(&mirror, "hub/new"), &Digest::of(b"new bytes"))
+            .unwrap()
+    );
+}
+
+#[test]
+fn a_login_is_right_or_wrong_before_anything_is_kept() {
+    let password = |password: &str| Credential::Password {
+        user: "somebody".to_owned(),
+        password: password.to_owned(),
+    };
+    let closed = Server::start(Access::Somebody);
+    client(())
+        .log_in(closed.address(), &password("secret"))
+        .unwrap();
+    let error = client(())
+        .log_in(closed.address(), &password("wrong"))
+        .unwrap_err();
+    assert!(matches!(error, RegistryError::Login { .. }), "{error}");
+    let open = Server::start(Access::Everybody);
+    client(())
+        .log_in(open.address(), &password("anything"))
+        .unwrap();
+}

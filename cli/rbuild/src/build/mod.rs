@@ -23,6 +23,7 @@ use crate::progress::colour::{Colours, Tone};
 use crate::progress::report::{self, Detail};
 use crate::progress::terminal::say;
 use crate::progress::{Display, Mode, State};
+use crate::registries;
 pub(crate) use call::Asked;
 use output::Output;
 use request::Meant;
@@ -41,7 +42,7 @@ pub(crate) const SYNC_LIMIT: Duration = Duration::from_secs(2);
 /// Builds, shows how, and says what came of it.
 pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<(), Fault> {
     let meant = Meant::read(args, |name| std::env::var(name).ok())?;
-    let engine = Engine::new(store);
+    let engine = Engine::with_registries(store, registries::client()?);
     if args.graph == Some(GraphFormat::Dot) {
         let graph = engine
             .graph(&meant.request, &|_| {})

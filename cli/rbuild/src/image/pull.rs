@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use export::{LayerState, PullError, PullWatch};
 use oci::{Digest, Platform, Reference};
-use registry::{Client, DockerConfig, Settings};
+use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
 use store::Store;
 
@@ -19,6 +19,7 @@ use crate::fault::Fault;
 use crate::human::transferred;
 use crate::interrupt::Interrupt;
 use crate::output::print;
+use crate::registries;
 
 /// How often the display is drawn again at most.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -52,10 +53,10 @@ pub(crate) fn pull(store: Store, args: &PullArgs) -> Result<Exit, Fault> {
     {
         print(&format!("{tag}: Pulling from {}\n", repository(&reference)))?;
     }
-    let settings = Settings {
-        insecure: args.insecure.clone(),
-        ..Settings::default()
-    };
+    let mut settings = registries::settings()?;
+    for registry in &args.insecure {
+        settings.allow_insecure(registry);
+    }
     let client = Client::new(settings, Box::new(DockerConfig));
     let snapshots = Snapshots::new(store);
     let watch = Watch {
