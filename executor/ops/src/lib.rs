@@ -54,11 +54,10 @@ pub struct Ops {
 impl Ops {
     /// Hands that work in `store`. Does nothing yet: namespaces are set up when the first step needs them.
     pub fn new(store: Store, snapshots: Snapshots) -> Self {
-        let networks = Networks::new(&store.root().join("network"));
         Self {
             store,
             snapshots,
-            networks,
+            networks: Networks::default(),
             http: Http::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! `rbuild run`: what a container sees, and how it ends.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     process::Stdio,
 };
 
@@ -119,4 +119,29 @@ fn a_terminal_is_a_real_one_as_root() {
     let output = finish(command.spawn().unwrap()).unwrap().success();
     let lines: Vec<&str> = output.stdout.lines().map(str::trim_end).collect();
     assert_eq!(lines, ["/dev/pts/0", "50 100", "all three"]);
+}
+
+#[test]
+fn a_build_that_ends_in_another_store_leaves_the_network_as_it_is_as_root() {
+    let (here, there) = (rbuild(), rbuild());
+    let gateway = "ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p'";
+    let script = format!("echo ready; read line; ping -c 1 -W 1 $({gateway}) | grep transmitted");
+    let mut child = here
+        .command(["run", "--rm", "-i", "busybox", "sh", "-c", &script])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+
+    there.write("Dockerfile", "FROM busybox\nRUN ip route | grep default\n");
+    there.run(["build", "."]).success();
+
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    line.clear();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains(" 0% packet loss"), "{line}");
+    finish(child).unwrap().success();
 }

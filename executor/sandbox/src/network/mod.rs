@@ -19,7 +19,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bridge::Bridge;
@@ -30,14 +30,15 @@ pub use resolv::host_resolv_conf;
 use crate::sys;
 
 /// Gives out namespaces. One for a process is enough; several processes share the bridge.
-#[derive(Debug)]
+///
+/// A new one touches nothing before its first [`lease`](Networks::lease).
+#[derive(Debug, Default)]
 pub struct Networks {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
-    state: PathBuf,
     pool: Mutex<Pool>,
 }
 
@@ -76,31 +77,11 @@ enum Held {
     Nothing,
 }
 
-/// Where all processes of a machine keep their locks and address leases.
+/// Where all processes of a machine keep their locks and address leases, whatever their store is:
+/// there is one bridge, and who is its last user can be known in one place only.
 const STATE: &str = "/run/rbuild/network";
 
-impl Default for Networks {
-    /// Shares the bridge with all rbuild processes of the machine. Touches nothing before the first
-    /// [`lease`](Networks::lease).
-    fn default() -> Networks {
-        Networks::new(Path::new(STATE))
-    }
-}
-
 impl Networks {
-    /// Keeps its locks and address leases in `state`, a directory that is made when needed. There is
-    /// one bridge on a machine, so all its users must have this directory in common.
-    ///
-    /// Touches nothing before the first [`lease`](Networks::lease).
-    pub fn new(state: &Path) -> Networks {
-        Networks {
-            shared: Arc::new(Shared {
-                state: state.to_owned(),
-                pool: Mutex::default(),
-            }),
-        }
-    }
-
     /// A namespace that no other user has. Where the outside cannot be reached from one, the lease says so.
     pub fn lease(&self) -> Result<Lease, LeaseError> {
         self.take(Afterwards::Free)
@@ -115,7 +96,7 @@ impl Networks {
         let mut pool = self.shared.pool();
         let namespace = match pool.free.pop() {
             Some(free) => free,
-            None => pool.make(&self.shared.state)?,
+            None => pool.make()?,
         };
         drop(pool);
         Ok(Lease {
@@ -140,12 +121,12 @@ impl Drop for Pool {
 }
 
 impl Pool {
-    fn make(&mut self, state: &Path) -> Result<Namespace, LeaseError> {
+    fn make(&mut self) -> Result<Namespace, LeaseError> {
         let fd = new_namespace().map_err(|source| LeaseError {
             what: "a new namespace",
             source,
         })?;
-        let way = self.way.get_or_insert_with(|| Way::find(state));
+        let way = self.way.get_or_insert_with(Way::find);
         let reason = match way {
             Way::Bridge(bridge) => match bridge.connect(fd.as_fd()) {
                 Ok(address) => {
@@ -185,8 +166,8 @@ impl Pool {
 }
 
 impl Way {
-    fn find(state: &Path) -> Way {
-        match Bridge::open(state) {
+    fn find() -> Way {
+        match Bridge::open(Path::new(STATE)) {
             Ok(bridge) => Way::Bridge(bridge),
             Err(reason) if slirp::is_installed() => Way::UserSpace { reason },
             Err(reason) => Way::Nothing {
