@@ -26,7 +26,9 @@ impl Overlay<'_> {
     /// Mounts it, detached: gone when the last descriptor is.
     ///
     /// `volatile` saves a sync of the whole backing file system at every unmount. `redirect_dir` and
-    /// `metacopy` stay off because a layer must say in its own files all that changed.
+    /// `metacopy` stay off because a layer must say in its own files all that changed. Outside of the
+    /// first user namespace the kernel writes its notes into attributes that a user may set, and then
+    /// both are off and not to be spoken of.
     pub(crate) fn mount(&self) -> io::Result<OwnedFd> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&fs, "source", "rbuild")?;
@@ -38,8 +40,12 @@ impl Overlay<'_> {
             fsconfig_set_fd(&fs, "workdir", writes.work)?;
             fsconfig_set_flag(&fs, "volatile")?;
         }
-        fsconfig_set_string(&fs, "redirect_dir", "off")?;
-        fsconfig_set_string(&fs, "metacopy", "off")?;
+        if store::ids::in_first_namespace() {
+            fsconfig_set_string(&fs, "redirect_dir", "off")?;
+            fsconfig_set_string(&fs, "metacopy", "off")?;
+        } else {
+            fsconfig_set_flag(&fs, "userxattr")?;
+        }
         fsconfig_create(&fs)?;
         Ok(fsmount(
             &fs,

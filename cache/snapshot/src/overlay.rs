@@ -8,8 +8,16 @@ use rustix::io::Errno;
 
 use crate::tree::Xattr;
 
-const OPAQUE: &str = "trusted.overlay.opaque";
 const OWN: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
+/// The attribute of a directory that hides what is below it, by what the kernel looks at here.
+fn opaque() -> &'static str {
+    if store::ids::in_first_namespace() {
+        "trusted.overlay.opaque"
+    } else {
+        "user.overlay.opaque"
+    }
+}
 
 /// Puts a whiteout at `name`, where nothing may be.
 pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
@@ -26,7 +34,7 @@ pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 pub fn make_opaque(dir: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::fsetxattr(
         dir,
-        OPAQUE,
+        opaque(),
         b"y",
         XattrFlags::empty(),
     )?)
@@ -35,7 +43,7 @@ pub fn make_opaque(dir: BorrowedFd<'_>) -> io::Result<()> {
 /// Whether an open directory hides what lower layers have below it.
 pub fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
     let mut value = [0; 2];
-    match rustix::fs::fgetxattr(dir, OPAQUE, &mut value) {
+    match rustix::fs::fgetxattr(dir, opaque(), &mut value) {
         Ok(length) => Ok(value[..length] == *b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         // Longer than one letter.

@@ -9,6 +9,7 @@
 //! stat/HEX             what is known of files of the host, one file a directory
 //! sources/HEX          mirrors of repositories, what servers answered last: hints
 //! locks/               one file a key or cache mount that somebody works on
+//! ids                  the user and group ids that files may have, where those are not all
 //! tmp/OWNER/           work under way; OWNER/lock is held as long as the owner lives
 //! ```
 //!
@@ -32,6 +33,7 @@ mod database;
 mod durability;
 mod error;
 mod history;
+pub mod ids;
 mod images;
 mod locks;
 mod mounts;
@@ -58,7 +60,7 @@ pub use images::{ImageRecord, ResolveError};
 pub use locks::KeyLock;
 pub use mounts::{CacheMount, Sharing};
 pub use oci::Key;
-pub use open::{OpenError, default_root};
+pub use open::{OpenError, check_owner, default_root};
 pub use owner::{Lease, TmpDir};
 pub use results::{Alike, Cached, Record};
 pub use snapshots::{NewSnapshot, SnapshotId, SnapshotRow};

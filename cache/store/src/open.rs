@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::error::Fault;
-use crate::{Inner, Store, StoreError, database, owner};
+use crate::{Inner, Store, StoreError, database, ids, owner};
+
+/// How the ids are called where none is missing.
+const ALL_IDS: &str = "all";
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,16 @@ pub enum OpenError {
         /// The newest schema known here.
         known: i64,
     },
+    /// Made where other user or group ids were to be had: its files would belong to the wrong ones.
+    #[error("the store `{root}` was made with other ids ({made}) than there are now ({now})")]
+    OtherIds {
+        /// The store's directory.
+        root: PathBuf,
+        /// The ids it was made with.
+        made: String,
+        /// Those there are.
+        now: String,
+    },
     /// As any operation may fail.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -50,6 +63,8 @@ pub enum OpenError {
 
 /// Where the store is by default: `$RBUILD_ROOT`, else `/var/lib/rbuild` for root, else
 /// `$XDG_DATA_HOME/rbuild`, which is `~/.local/share/rbuild` where unset.
+///
+/// To be asked before a user becomes root of a user namespace.
 pub fn default_root() -> Result<PathBuf, OpenError> {
     let variable = |name| {
         std::env::var_os(name)
@@ -77,6 +92,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, OpenError> {
         let at = |error: Fault| OpenError::Store(error.at(root, "open"));
         claim_directory(root)?;
+        check_ids(root, ids::maps().as_deref().unwrap_or(ALL_IDS))?;
         let connection = database::open(root)?;
         let boot_path = Path::new("/proc/sys/kernel/random/boot_id");
         let boot = fs::read_to_string(boot_path)
@@ -92,6 +108,53 @@ impl Store {
         Ok(Self {
             inner: Arc::new(inner),
         })
+    }
+}
+
+/// Makes sure that the store was made with the ids that there are now; a new one is, from now on.
+fn check_ids(root: &Path, now: &str) -> Result<(), OpenError> {
+    let file = root.join("ids");
+    // Looked at first: whoever makes a store writes down its ids before anything else.
+    let is_old = root.join("db.sqlite").exists();
+    let failed = |what, source| OpenError::Store(StoreError::file(root, what, &file, source));
+    let made = match fs::read_to_string(&file) {
+        Ok(made) => made,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Nothing to say about all ids; and any store that is there and has no such file has them.
+            if !is_old && now != ALL_IDS {
+                let whole = root.join(format!("ids.{}", std::process::id()));
+                fs::write(&whole, now)
+                    .and_then(|()| fs::rename(&whole, &file))
+                    .map_err(|error| failed("write", error))?;
+                return Ok(());
+            }
+            ALL_IDS.to_owned()
+        }
+        Err(error) => return Err(failed("read", error)),
+    };
+    if made == now {
+        return Ok(());
+    }
+    Err(OpenError::OtherIds {
+        root: root.to_owned(),
+        made,
+        now: now.to_owned(),
+    })
+}
+
+/// Makes sure, before anything is done, that a store is not somebody else's.
+///
+/// Opening it says the same, but a process that entered a user namespace meanwhile has lost the
+/// words for others.
+pub fn check_owner(root: &Path) -> Result<(), OpenError> {
+    let user = rustix::process::geteuid().as_raw();
+    match fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() && metadata.uid() != user => Err(OpenError::WrongOwner {
+            root: root.to_owned(),
+            owner: metadata.uid(),
+            user,
+        }),
+        _ => Ok(()),
     }
 }
 

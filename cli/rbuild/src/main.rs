@@ -19,6 +19,7 @@ mod output;
 mod pairs;
 mod progress;
 mod registries;
+mod rootless;
 mod run;
 mod spec;
 mod table;
@@ -63,7 +64,7 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         output::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"))?;
         return Ok(Exit::Success);
     }
-    let root = line.root.map_or_else(store::default_root, Ok)?;
+    let root = rootless::climb(line.root)?;
     let store = Store::open(&root)?;
     recover(&store)?;
     let detail = if line.debug {

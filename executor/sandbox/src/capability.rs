@@ -22,6 +22,9 @@ pub const DEFAULT: [Capability; 14] = [
 /// Making device nodes; taken away where the host cannot keep such nodes from being opened.
 pub const MKNOD: Capability = Capability("MKNOD", 27);
 
+/// Mounting, and most of what else only an administrator can do.
+pub(crate) const SYS_ADMIN: Capability = Capability("SYS_ADMIN", 21);
+
 /// A capability: its name without `CAP_`, and its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capability(pub &'static str, pub u8);

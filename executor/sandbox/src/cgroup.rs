@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::mounts::ALLOWED_DEVICES;
-use crate::sys;
 use crate::{Limits, Privileges};
+use crate::{rootless, sys};
 
 /// From this slot on, devices are not filtered.
 const FIRST_OPEN_SLOT: usize = 192;
@@ -67,9 +67,7 @@ impl Control {
 
     /// Whether device nodes can be kept from being opened.
     pub(crate) fn filters_devices(&self) -> bool {
-        self.hierarchies
-            .iter()
-            .any(|it| matches!(it.kind, Kind::Devices | Kind::Unified))
+        self.hierarchies.iter().any(Hierarchy::filters_devices)
     }
 
     /// What the guard has to remove: directory, its parent, its name.
@@ -121,6 +119,15 @@ impl Control {
 }
 
 impl Hierarchy {
+    /// In a user namespace the kernel takes no program that filters, whoever owns the group.
+    fn filters_devices(&self) -> bool {
+        match self.kind {
+            Kind::Devices => true,
+            Kind::Unified => rootless::in_first_namespace(),
+            _ => false,
+        }
+    }
+
     fn make(kind: Kind, path: &Path) -> io::Result<Hierarchy> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::open(path, flags, Mode::empty())?;
@@ -182,7 +189,7 @@ impl Hierarchy {
                 // A controller that was not handed down to us has no such file.
                 let _ = write(&group, "pids.max", &number(limits.pids));
                 let _ = write(&group, "memory.max", &number(limits.memory));
-                if new && privileges == Privileges::Default {
+                if new && privileges == Privileges::Default && self.filters_devices() {
                     sys::attach_device_filter(group.as_fd(), &device_filter())?;
                 }
             }

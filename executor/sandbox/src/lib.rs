@@ -9,15 +9,20 @@
 //! [`mounts`]; `plan` turns a spec into a list of steps, and `sys`, the only unsafe code of the
 //! project, takes those steps between clone and exec.
 //!
-//! Needs root (or the capabilities of root in the first user namespace) and Linux 6.8 or newer.
+//! Needs Linux 6.8 or newer, and the capabilities of root: those of the machine's root, or those that
+//! [`rootless::enter`] gives to anybody. In a user namespace some of it stands on other ground: device
+//! nodes are the host's, mounted one by one; `/sys` is the host's for a process in the host's network;
+//! control groups are there as far as somebody delegated them.
 
 pub mod capability;
 pub mod mounts;
 pub mod network;
+pub mod rootless;
 pub mod seccomp;
 
 mod cgroup;
 mod plan;
+mod program;
 mod running;
 mod spawn;
 mod spawner;

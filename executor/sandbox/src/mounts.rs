@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::Terminal;
+use crate::{Terminal, rootless};
 
 /// Paths that are covered: they tell about the host, or change it. The union of what containerd, moby and podman cover.
 pub const MASKED: [&str; 13] = [
@@ -107,6 +108,8 @@ pub(crate) struct Dev {
     pub(crate) devices: OwnedFd,
     pub(crate) terminals: OwnedFd,
     pub(crate) shared_memory: OwnedFd,
+    /// Devices of the host, to be mounted on the file of their name where no node can be made.
+    pub(crate) borrowed: Vec<(&'static str, OwnedFd)>,
 }
 
 /// Makes a `/dev`.
@@ -115,15 +118,19 @@ pub(crate) fn dev(shm_size: u64) -> io::Result<Dev> {
     let options = [("mode", "755"), ("size", "65536k")];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let devices = file_system("tmpfs", &options, attributes)?;
+    let mut borrowed = Vec::new();
     for (name, major, minor) in DEVICES {
         let device = rustix::fs::makedev(major, minor);
-        rustix::fs::mknodat(
-            &devices,
-            name,
-            FileType::CharacterDevice,
-            Mode::from(0o666),
-            device,
-        )?;
+        let kind = FileType::CharacterDevice;
+        match rustix::fs::mknodat(&devices, name, kind, Mode::from(0o666), device) {
+            // In a user namespace nobody makes devices.
+            Err(Errno::PERM) => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                rustix::fs::openat(&devices, name, flags, Mode::from(0o666))?;
+                borrowed.push((name, borrow(name, device)?));
+            }
+            made => made?,
+        }
         // The mode above passed through the caller's umask.
         rustix::fs::chmodat(&devices, name, Mode::from(0o666), AtFlags::empty())?;
     }
@@ -134,7 +141,9 @@ pub(crate) fn dev(shm_size: u64) -> io::Result<Dev> {
         rustix::fs::mkdirat(&devices, name, Mode::from(0o755))?;
     }
     let options = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
-    let terminals = file_system("devpts", &options, noexec)?;
+    // Without such a group the terminals stay with the group of who opens them.
+    let options = &options[..if rootless::is_group_mapped(5) { 3 } else { 2 }];
+    let terminals = file_system("devpts", options, noexec)?;
     let size = shm_size.to_string();
     let options = [("mode", "1777"), ("size", size.as_str())];
     let shared_memory = file_system("tmpfs", &options, noexec | MountAttrFlags::MOUNT_ATTR_NODEV)?;
@@ -142,7 +151,21 @@ pub(crate) fn dev(shm_size: u64) -> io::Result<Dev> {
         devices,
         terminals,
         shared_memory,
+        borrowed,
     })
+}
+
+/// A device of the host as a mount; that it is the right one is looked at.
+fn borrow(name: &str, device: u64) -> io::Result<OwnedFd> {
+    let path = format!("/dev/{name}");
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, &path, flags)?;
+    let stat = rustix::fs::fstat(&mount)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != device
+    {
+        return Err(io::Error::other(format!("`{path}` is another device")));
+    }
+    Ok(mount)
 }
 
 /// Makes the first terminal of a `/dev`: the owner's end, and the sandbox's.

@@ -20,7 +20,8 @@ use crate::mounts::{self, Dev, Files, NewFile};
 use crate::spawn::SpawnError;
 use crate::stub::{self, Kind, Links, NoPlace, Stubs, Tree};
 use crate::{
-    Mount, MountSource, Network, Privileges, Spec, Stdio, Stream, capability, seccomp, sys,
+    Mount, MountSource, Network, Privileges, Spec, Stdio, Stream, capability, rootless, seccomp,
+    sys,
 };
 
 /// Where commands are looked for when the environment does not say.
@@ -84,6 +85,10 @@ pub(crate) enum Step {
         attributes: u64,
         target: CString,
     },
+    /// The same at `/sys`, or the host's.
+    MountSys {
+        attributes: u64,
+    },
     /// The same, and no harm where the kernel does not have it.
     MountIfKnown {
         kind: &'static CStr,
@@ -142,6 +147,7 @@ impl fmt::Display for Step {
                     target.to_string_lossy()
                 )
             }
+            Step::MountSys { .. } => f.write_str("sysfs, /sys"),
             Step::ReadOnly { target } => write!(f, "{}, read-only", target.to_string_lossy()),
             Step::Mask { target } => write!(f, "{}, masked", target.to_string_lossy()),
             Step::Directory(path) => write!(f, "{}", path.to_string_lossy()),
@@ -188,6 +194,7 @@ pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, S
             u32::MAX
         )));
     }
+    there_is(spec.user.uid, spec.user.gid)?;
     sys::set_private(spec.rootfs.as_fd(), 0).map_err(because("the root file system"))?;
     let control = Control::get();
     let groups = control
@@ -278,6 +285,24 @@ pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, S
         groups,
         ends,
     })
+}
+
+/// Refuses who is nobody in this user namespace.
+fn there_is(user: u32, group: u32) -> Result<(), SpawnError> {
+    match (
+        rootless::is_user_mapped(user),
+        rootless::is_group_mapped(group),
+    ) {
+        (false, _) => Err(SpawnError::Unmapped {
+            kind: "user",
+            id: user,
+        }),
+        (_, false) => Err(SpawnError::Unmapped {
+            kind: "group",
+            id: group,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn because(what: &'static str) -> impl Fn(io::Error) -> SpawnError {
@@ -413,12 +438,16 @@ fn stream(
             } else {
                 OFlags::WRONLY
             };
-            let null = rustix::fs::openat(
-                &dev.devices,
-                "null",
-                flags | OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )?;
+            let flags = flags | OFlags::CLOEXEC;
+            let nothing = rustix::fs::Mode::empty();
+            let null = match dev.borrowed.iter().find(|(name, _)| *name == "null") {
+                // A mount of a file is not to be opened by a name in it.
+                Some((_, mount)) => {
+                    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+                    rustix::fs::open(path, flags, nothing)?
+                }
+                None => rustix::fs::openat(&dev.devices, "null", flags, nothing)?,
+            };
             Ok((high(null.as_raw_fd())?, None))
         }
         Stream::Inherit => Ok((high(number)?, None)),
@@ -467,6 +496,7 @@ impl Room<'_> {
 
         self.own("dev")?;
         let terminals = dev.terminals.as_raw_fd();
+        let borrowed = dev.borrowed;
         for (place, mount, target) in [
             (&["dev"][..], dev.devices, c"/dev"),
             (&["dev", "pts"], dev.terminals, c"/dev/pts"),
@@ -479,6 +509,10 @@ impl Room<'_> {
                 mount,
                 target: target.to_owned(),
             });
+        }
+        for (name, mount) in borrowed {
+            let target = CString::new(format!("/dev/{name}")).expect("a constant name");
+            self.steps.push(Step::Attach { mount, target });
         }
         self.new_mount(c"mqueue", NOTHING, c"/dev/mqueue");
         if terminal {
@@ -498,7 +532,8 @@ impl Room<'_> {
         } else {
             libc::MOUNT_ATTR_RDONLY
         };
-        self.new_mount(c"sysfs", NOTHING | read_only, c"/sys");
+        let attributes = NOTHING | read_only;
+        self.steps.push(Step::MountSys { attributes });
         let (kind, attributes, target) = (
             c"cgroup2",
             NOTHING | read_only,
@@ -556,6 +591,7 @@ impl Room<'_> {
         target: &Path,
         attributes: u64,
     ) -> Result<(), SpawnError> {
+        there_is(file.uid, file.gid)?;
         let name = self.files.add(file).map_err(because("a file in memory"))?;
         let directory = self.files.directory();
         let target = self.place(target, Kind::File, None)?;
@@ -690,7 +726,10 @@ fn identity(
     let crate::User { uid, gid, groups } = user;
     let mut all = vec![gid];
     all.extend(groups.into_iter().filter(|it| *it != gid));
-    let who = [Step::Groups(all), Step::Group(gid), Step::User(uid)];
+    let mut who = vec![Step::Group(gid), Step::User(uid)];
+    if rootless::may_set_groups() {
+        who.insert(0, Step::Groups(all));
+    }
     match privileges {
         Privileges::Default => {
             let mut keep = capability::set(&capability::DEFAULT);

@@ -46,6 +46,14 @@ pub enum SpawnError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nobody has this number in the user namespace that rbuild works in.
+    #[error("there is no {kind} {id} in this user namespace")]
+    Unmapped {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The number.
+        id: u32,
+    },
     /// The spec holds something that cannot be passed on: an empty command, a zero byte.
     #[error("{0}")]
     Invalid(String),

@@ -11,12 +11,15 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags};
+use rustix::mount::{
+    MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 use rustix::process::PidfdFlags;
 
 use crate::cgroup::Control;
 use crate::mounts;
 use crate::plan::Plan;
+use crate::rootless;
 use crate::sys::{self, Cloned, Failure, Guard, Stack};
 
 /// A plan and where to say what became of it.
@@ -108,12 +111,18 @@ fn set_up() -> Result<Guard, NoSpawner> {
         .directories()
         .map_err(fail("control groups"))?;
     let guard = Guard::start(&directories).map_err(fail("a guard"))?;
-    sys::unshare(libc::CLONE_NEWNS).map_err(fail("a mount namespace (rbuild must be root)"))?;
+    sys::unshare(libc::CLONE_NEWNS).map_err(fail(
+        "a mount namespace (for who is not root: `rootless::enter`)",
+    ))?;
     empty_root().map_err(fail("an empty root"))?;
     Ok(guard)
 }
 
-/// Leaves the calling thread with a root of two empty directories, and no other mount.
+/// What a user namespace needs to see before it can mount a new one, or what stands in for it.
+const VISIBLE: [&str; 2] = ["proc", "sys"];
+
+/// Leaves the calling thread with a root of two empty directories, and no other mount but, in a user
+/// namespace, those that are [`VISIBLE`]. None of it is to be seen from within a sandbox.
 fn empty_root() -> io::Result<()> {
     rustix::mount::mount_change(
         "/",
@@ -127,9 +136,24 @@ fn empty_root() -> io::Result<()> {
     for name in ["root", "files"] {
         rustix::fs::mkdirat(&root, name, Mode::from(0o700))?;
     }
+    let mut visible = Vec::new();
+    if !rootless::in_first_namespace() {
+        for name in VISIBLE {
+            rustix::fs::mkdirat(&root, name, Mode::from(0o700))?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            let copy = rustix::mount::open_tree(CWD, format!("/{name}"), flags)?;
+            visible.push((name, copy));
+        }
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let old = rustix::fs::open("/", flags, Mode::empty())?;
     rustix::mount::move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    for (name, copy) in visible {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&copy, "", &root, name, flags)?;
+    }
     rustix::process::fchdir(&root)?;
     rustix::process::pivot_root(".", ".")?;
     rustix::process::fchdir(&old)?;

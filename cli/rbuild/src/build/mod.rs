@@ -24,6 +24,7 @@ use crate::progress::report::{self, Detail};
 use crate::progress::terminal::say;
 use crate::progress::{Display, Mode, State};
 use crate::registries;
+use crate::rootless;
 pub(crate) use call::Asked;
 use output::Output;
 use request::Meant;
@@ -129,7 +130,11 @@ fn in_words(error: BuildError, state: Option<&State>) -> Fault {
     if let Some(place) = error.place() {
         preamble.push_str(&report::clean_lines(&place.excerpt()));
     }
-    let hint = error.hint();
+    let step = matches!(error, BuildError::Step(_));
+    // Whether the step wanted to be somebody else nobody knows; that it could not have been is known.
+    let hint = error
+        .hint()
+        .or_else(|| step.then(rootless::lacking).flatten());
     // Before there is anything to solve, docker does not speak of solving.
     let prefix = match &error {
         BuildError::Read(ReadError::NoContext { .. } | ReadError::NoDirectory { .. }) => {

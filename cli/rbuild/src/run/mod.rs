@@ -6,13 +6,14 @@ mod volume;
 use std::path::PathBuf;
 
 use container::{Network, Request, RunError};
+use sandbox::SpawnError;
 use snapshot::Snapshots;
 use store::{ImageRecord, Store};
 
 use crate::args::{self, RunArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::{image, pairs};
+use crate::{image, pairs, rootless};
 use volume::Volume;
 
 /// Runs the container to its end, and ends as it does.
@@ -110,12 +111,13 @@ fn in_words(error: RunError) -> Fault {
     };
     let hint = match &error {
         RunError::NoTerminal => {
-            Some("leave -t away where no terminal is, or -i where nobody types")
+            Some("leave -t away where no terminal is, or -i where nobody types".to_owned())
         }
-        RunError::NoCommand => Some("name a command behind the image"),
+        RunError::NoCommand => Some("name a command behind the image".to_owned()),
         RunError::Record(container::RecordError::Conflict { .. }) => {
-            Some("`rbuild rm NAME` forgets a container that is over")
+            Some("`rbuild rm NAME` forgets a container that is over".to_owned())
         }
+        RunError::Spawn(SpawnError::Unmapped { .. }) => rootless::lacking(),
         _ => None,
     };
     let fault = Fault::from(error).exit(exit);

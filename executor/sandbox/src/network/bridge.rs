@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::talk::{Answer, Link, talk};
 use super::{elsewhere, translation};
-use crate::sys;
+use crate::{rootless, sys};
 
 /// Its name.
 pub(super) const NAME: &str = "rbuild0";
@@ -42,6 +42,9 @@ pub(super) struct Bridge {
 impl Bridge {
     /// Joins those who use the bridge; the first makes it.
     pub(super) fn open(state: &Path) -> Answer<Bridge> {
+        if !rootless::in_first_namespace() {
+            return Err("only root can set up a bridge".to_owned());
+        }
         let because = |what: &'static str| {
             move |it: io::Error| format!("{what} in `{}`: {it}", state.display())
         };

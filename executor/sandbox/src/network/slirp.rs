@@ -1,11 +1,12 @@
 //! `slirp4netns`: a network stack in user space, for hosts where nothing can be set up.
 
-use std::env;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::talk::Answer;
+use crate::program;
 
 const PROGRAM: &str = "slirp4netns";
 
@@ -20,15 +21,15 @@ pub(super) struct Slirp {
 }
 
 pub(super) fn is_installed() -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|it| it.join(PROGRAM).is_file())
+    program::find(PROGRAM).is_some()
 }
 
 impl Slirp {
     /// Starts one and waits until the namespace has its way out.
     pub(super) fn start(namespace: BorrowedFd<'_>) -> Answer<Slirp> {
         let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
-        let command = Command::new(PROGRAM)
+        let found = program::find(PROGRAM);
+        let command = Command::new(found.as_deref().unwrap_or(Path::new(PROGRAM)))
             .args([
                 "--configure",
                 "--mtu=65520",

@@ -211,6 +211,7 @@ fn take(step: &Step, work: &mut Work<'_>) -> Result<(), Stop> {
             close(mount);
             Ok(())
         }
+        Step::MountSys { attributes } => mount_sys(work, *attributes),
         Step::MountIfKnown {
             kind,
             attributes,
@@ -427,6 +428,22 @@ fn new_mount(
     let mount = call!(work, "fsmount", SYS_fsmount, context, 1, attributes)?;
     close(context);
     Ok(mount)
+}
+
+/// Mounts what the kernel says of itself. For whom the network is not his own, as for a user in the
+/// host's, there is no new one: he gets the host's, with the same attributes.
+fn mount_sys(work: &mut Work<'_>, attributes: u64) -> Result<(), Stop> {
+    let mount = match new_mount(work, c"sysfs", &[], attributes) {
+        Err(Stop(libc::EPERM)) => {
+            let copy = copy_of(work, libc::AT_FDCWD, c"/sys", libc::AT_RECURSIVE)?;
+            set_attributes(work, copy, attributes, libc::AT_RECURSIVE)?;
+            copy
+        }
+        other => other?,
+    };
+    attach(work, mount, c"/sys")?;
+    close(mount);
+    Ok(())
 }
 
 fn copy_of(

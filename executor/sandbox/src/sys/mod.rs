@@ -254,7 +254,8 @@ pub(crate) fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
 /// Gives the calling thread a namespace of its own of each kind in `flags` (`CLONE_NEW*`).
 pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: takes a number. The kinds used here (mount, network) concern only the calling thread,
-    // and no other thread's view of anything changes.
+    // and no other thread's view of anything changes; a new user namespace the kernel gives only to
+    // a process with one thread.
     let answer = unsafe { libc::unshare(flags) };
     if answer < 0 {
         Err(io::Error::last_os_error())
@@ -263,17 +264,52 @@ pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Does something in a copy of this process, whose exit status is the answer of `what`.
+///
+/// Refused where this process has more than one thread: the others, and what they had locked, would be
+/// missing in the copy.
+pub(crate) fn fork(what: impl FnOnce() -> u8) -> io::Result<Pid> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("the process has several threads"));
+    }
+    // SAFETY: this is the only thread, so the copy is whole: no lock is held by a thread that is not
+    // there. The child runs `what` and ends below without returning into its caller's frames.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if pid > 0 {
+        return Ok(Pid::from_raw(pid).expect("fork returns a positive number in the parent"));
+    }
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).unwrap_or(u8::MAX);
+    // SAFETY: ends the process. What was to be done at its end is its parent's to do.
+    unsafe { libc::_exit(answer.into()) }
+}
+
 /// The permitted capabilities of the calling thread, one bit each.
 pub(crate) fn permitted_capabilities() -> u64 {
+    capabilities().0
+}
+
+/// Its effective capabilities.
+pub(crate) fn effective_capabilities() -> u64 {
+    capabilities().1
+}
+
+/// Permitted and effective ones.
+fn capabilities() -> (u64, u64) {
     let header = child::CapabilityHeader::current();
     let mut data = [child::CapabilityData::default(); 2];
     // SAFETY: both pointers are to live locals laid out as the third version of the call wants them.
     let answer = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
     if answer < 0 {
-        0
-    } else {
-        u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32
+        return (0, 0);
     }
+    let whole = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    (
+        whole(data[0].permitted, data[1].permitted),
+        whole(data[0].effective, data[1].effective),
+    )
 }
 
 /// Loads a device filter for control groups (version 2) and attaches it to `group`.
