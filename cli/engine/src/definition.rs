@@ -12,7 +12,7 @@ use oci::Platform;
 use solve::progress::Warning;
 
 use crate::call::{Answer, Answered, Call};
-use crate::images::StoredImages;
+use crate::images::Bases;
 use crate::report::{Errand, Reporter};
 use crate::{
     BuildError, ContextFrom, DockerfileFrom, Engine, Place, PlanFailure, ReadError, Request,
@@ -77,16 +77,12 @@ impl Definition {
     /// The graph and all else that the build of the request's target needs.
     pub(crate) fn plan(
         &self,
-        engine: &Engine,
         request: &Request,
+        bases: &Bases<'_>,
         reporter: &Reporter<'_>,
     ) -> Result<Plan, BuildError> {
         let (parse, options) = self.parse(request)?;
-        let images = StoredImages {
-            store: &engine.store,
-            reporter,
-        };
-        let plan = lower::plan(&parse.dockerfile, &options, &images);
+        let plan = lower::plan(&parse.dockerfile, &options, bases);
         let plan = plan.map_err(|error| self.refuse(error))?;
         self.warn(&plan, reporter);
         Ok(plan)
@@ -120,10 +116,7 @@ impl Definition {
         call: Call,
         reporter: &Reporter<'_>,
     ) -> Result<Answered, BuildError> {
-        let images = StoredImages {
-            store: &engine.store,
-            reporter,
-        };
+        let images = Bases::new(engine, request, reporter);
         let answer = match (call, self.parse(request)) {
             (Call::Check, Err(error)) => Answer::Check {
                 warnings: Vec::new(),

@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use export::PullError;
 use llb::SourceRange;
 use lower::PlanError;
 use oci::Reference;
 use ops::{ChecksumError, OpError};
+use registry::RegistryError;
 use snapshot::DiffError;
 use store::StoreError;
 
@@ -106,6 +108,15 @@ pub enum StepError {
         #[source]
         source: ChecksumError,
     },
+    /// An image did not come in.
+    #[error("failed to pull {reference}")]
+    Pull {
+        /// Its name.
+        reference: String,
+        /// Why.
+        #[source]
+        source: Box<PullError>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -181,12 +192,17 @@ pub enum ReadError {
 /// Why an image that the Dockerfile names cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// It is not in the store.
-    #[error("{reference}: not found in the local store")]
-    Missing {
+    /// It is not in the store, and its registry does not give it.
+    #[error("{source}")]
+    Registry {
         /// Its name.
         reference: Reference,
+        /// Why.
+        source: Box<PullError>,
     },
+    /// The person gave up.
+    #[error("canceled")]
+    Cancelled,
     /// Its config is none.
     #[error("the config of {reference} cannot be read")]
     Config {
@@ -283,9 +299,7 @@ impl BuildError {
                 let image = failure
                     .source()
                     .and_then(|it| it.downcast_ref::<ImageError>());
-                matches!(image, Some(ImageError::Missing { .. })).then(|| {
-                    "a build takes its images from the store: bring it in with `rbuild pull`, `rbuild load` or `rbuild import`".to_owned()
-                })
+                image.and_then(ImageError::hint).map(str::to_owned)
             }
             Self::Read(ReadError::Dockerfile { source, .. })
                 if source.kind() == io::ErrorKind::NotFound =>
@@ -294,6 +308,23 @@ impl BuildError {
                     "name the Dockerfile with `-f`, or run in the directory that has it".to_owned(),
                 )
             }
+            _ => None,
+        }
+    }
+}
+
+impl ImageError {
+    fn hint(&self) -> Option<&'static str> {
+        let Self::Registry { source, .. } = self else {
+            return None;
+        };
+        match **source {
+            PullError::NotRemembered { .. } => Some(
+                "build without --offline, or bring it in with `rbuild pull`, `rbuild load` or `rbuild import`",
+            ),
+            PullError::Registry(RegistryError::Http(_)) => Some(
+                "`--offline` asks no registry; `rbuild load` and `rbuild import` bring images in from files",
+            ),
             _ => None,
         }
     }

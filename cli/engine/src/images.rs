@@ -1,52 +1,253 @@
-//! Base images, from the store.
+//! Base images: from the store, or from the registries that their names name.
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
+use export::{Asking, LayerState, PullError, PullWatch, RemoteImage};
 use lower::{BaseImage, Images, ResolveError};
-use oci::{ImageConfig, Platform, Reference};
-use store::Store;
+use oci::{Digest, ImageConfig, Key, Platform, Reference};
+use solve::progress::TransferStatus;
+use store::{ImageRecord, SnapshotId};
 
-use crate::ImageError;
 use crate::report::Reporter;
+use crate::{Cancel, Engine, ImageError, Pull, Request};
 
-/// The images of the store, as the frontend asks for them.
-pub(crate) struct StoredImages<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) reporter: &'a Reporter<'a>,
+/// The images of a build, as the frontend asks for them, and as they are brought in where a step
+/// needs their files.
+pub(crate) struct Bases<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    reporter: &'a Reporter<'a>,
+    /// The images whose layers are in registries, by their id.
+    remote: Mutex<HashMap<Digest, RemoteImage>>,
 }
 
-impl Images for StoredImages<'_> {
+/// An image of the store.
+struct Stored {
+    record: ImageRecord,
+    config: ImageConfig,
+}
+
+impl Images for Bases<'_> {
     fn resolve(
         &self,
         reference: &Reference,
-        _platform: &Platform,
+        platform: &Platform,
     ) -> Result<BaseImage, ResolveError> {
         let errand = format!("[internal] load metadata for {reference}");
-        Ok(self.reporter.errand(&errand, |_| self.stored(reference))?)
+        let found = self
+            .reporter
+            .errand(&errand, |_| self.find(reference, platform));
+        Ok(found?)
     }
 }
 
-impl StoredImages<'_> {
-    fn stored(&self, reference: &Reference) -> Result<BaseImage, ImageError> {
-        let missing = || ImageError::Missing {
-            reference: reference.clone(),
+impl<'a> Bases<'a> {
+    pub(crate) fn new(
+        engine: &'a Engine,
+        request: &'a Request,
+        reporter: &'a Reporter<'a>,
+    ) -> Self {
+        Self {
+            engine,
+            request,
+            reporter,
+            remote: Mutex::default(),
+        }
+    }
+
+    /// As docker does: what the store has counts, unless the person wants to know what the registry has.
+    fn find(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
+        if self.request.pull == Pull::Always {
+            return self.ask(reference, platform);
+        }
+        let stored = self.stored(reference)?;
+        match stored {
+            Some(stored) if stored.fits(platform) => Ok(stored.into_base(reference)),
+            // One for another platform is better than none.
+            Some(stored) => match self.ask(reference, platform) {
+                Err(ImageError::Cancelled) => Err(ImageError::Cancelled),
+                Ok(asked) => Ok(asked),
+                Err(_) => Ok(stored.into_base(reference)),
+            },
+            None => self.ask(reference, platform),
+        }
+    }
+
+    /// The image of the store that has this name, if all of it is there.
+    fn stored(&self, reference: &Reference) -> Result<Option<Stored>, ImageError> {
+        let store = &self.engine.store;
+        let Some(record) = store.image_named(reference)? else {
+            return Ok(None);
         };
-        let image = self.store.image_named(reference)?.ok_or_else(missing)?;
+        if record.top.is_none() && !record.diff_ids.is_empty() {
+            return Ok(None);
+        }
         let mut bytes = Vec::new();
-        let read = self.store.open_blob(&image.id)?.read_to_end(&mut bytes);
+        let read = store.open_blob(&record.id)?.read_to_end(&mut bytes);
         read.map_err(|source| ImageError::ConfigFile {
             reference: reference.clone(),
             source,
         })?;
-        let config: ImageConfig =
-            serde_json::from_slice(&bytes).map_err(|source| ImageError::Config {
+        let config = serde_json::from_slice(&bytes).map_err(|source| ImageError::Config {
+            reference: reference.clone(),
+            source,
+        })?;
+        Ok(Some(Stored { record, config }))
+    }
+
+    /// The image that the registry has under this name.
+    fn ask(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, ImageError> {
+        let asking = match self.request.pull {
+            Pull::Never => Asking::Nobody,
+            Pull::Missing | Pull::Always => Asking::Registry,
+        };
+        let store = self.engine.store.clone();
+        let client = self.engine.registries.clone();
+        let (name, platform) = (reference.clone(), platform.clone());
+        let resolve = move || export::resolve(&store, &client, (&name, &platform), asking);
+        let image = unless_cancelled(&self.request.cancel, resolve)
+            .ok_or(ImageError::Cancelled)?
+            .map_err(|source| ImageError::Registry {
                 reference: reference.clone(),
-                source,
+                source: Box::new(source),
             })?;
-        Ok(BaseImage {
-            id: image.id,
-            config,
+        let base = BaseImage {
+            id: *image.id(),
+            config: image.config().clone(),
+            pinned: image.reference().to_string(),
+        };
+        self.remote().insert(base.id, image);
+        Ok(base)
+    }
+
+    /// Brings in the layers of an image that is in a registry, told as what the vertex `of` does.
+    /// `None` for an image of which no registry was asked.
+    pub(crate) fn bring(
+        &self,
+        id: &Digest,
+        of: Key,
+        cancel: &Cancel,
+    ) -> Option<Result<Option<SnapshotId>, PullError>> {
+        let image = self.remote().get(id)?.clone();
+        let watch = Watch {
+            reporter: self.reporter,
+            vertex: of,
+            cancel,
+            begun: Mutex::default(),
+        };
+        let resolved = watch.status(format!("resolve {}", image.reference()), 0);
+        watch.tell(&resolved, resolved.started.into());
+        let (snapshots, registries) = (&self.engine.snapshots, &self.engine.registries);
+        Some(export::fetch(snapshots, registries, &image, &watch))
+    }
+
+    fn remote(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, RemoteImage>> {
+        self.remote.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stored {
+    /// Whether it runs on `platform`, or does not say on what it does.
+    fn fits(&self, platform: &Platform) -> bool {
+        let says_nothing = self.config.os.is_empty() || self.config.architecture.is_empty();
+        says_nothing || self.config.platform() == *platform
+    }
+
+    fn into_base(self, reference: &Reference) -> BaseImage {
+        BaseImage {
+            id: self.record.id,
+            config: self.config,
             pinned: reference.to_string(),
-        })
+        }
+    }
+}
+
+/// What `question` comes to; `None` once the person gives up, and then nobody waits for it: a server
+/// that says nothing may take a minute to do so.
+fn unless_cancelled<T: Send + 'static>(
+    cancel: &Cancel,
+    question: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (answer, answered) = crossbeam_channel::bounded(1);
+    let (give_up, given_up) = crossbeam_channel::bounded(1);
+    let _watch = cancel.on_cancel(move || {
+        // Whoever asked may have its answer already.
+        let _ = give_up.send(());
+    });
+    std::thread::spawn(move || {
+        // Nobody may be waiting any more.
+        let _ = answer.send(question());
+    });
+    crossbeam_channel::select! {
+        recv(answered) -> answer => Some(answer.expect("a question that panics is a bug")),
+        recv(given_up) -> _ => None,
+    }
+}
+
+/// Tells of layers as of what their vertex moves.
+struct Watch<'a> {
+    reporter: &'a Reporter<'a>,
+    vertex: Key,
+    cancel: &'a Cancel,
+    begun: Mutex<HashMap<String, TransferStatus>>,
+}
+
+impl PullWatch for Watch<'_> {
+    fn layer(&self, digest: &Digest, state: LayerState) {
+        let extracting = || format!("extracting {digest}");
+        match state {
+            LayerState::Waiting | LayerState::Exists => {}
+            LayerState::Downloading(current, total) => {
+                self.moved(digest.to_string(), current, total);
+            }
+            LayerState::Downloaded => self.ended(&digest.to_string()),
+            LayerState::Extracting => self.moved(extracting(), 0, 0),
+            LayerState::Complete => self.ended(&extracting()),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
+
+impl Watch<'_> {
+    fn moved(&self, name: String, current: u64, total: u64) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = begun
+            .entry(name.clone())
+            .or_insert_with(|| self.status(name, total));
+        status.current = current;
+        self.tell(status, None);
+    }
+
+    fn ended(&self, name: &str) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was there from another time is not told.
+        if let Some(mut status) = begun.remove(name) {
+            status.current = status.total;
+            self.tell(&status, Some(SystemTime::now()));
+        }
+    }
+
+    fn status(&self, name: String, total: u64) -> TransferStatus {
+        TransferStatus {
+            vertex: self.vertex,
+            name,
+            current: 0,
+            total,
+            started: SystemTime::now(),
+            completed: None,
+        }
+    }
+
+    fn tell(&self, status: &TransferStatus, completed: Option<SystemTime>) {
+        self.reporter.transfer(TransferStatus {
+            completed,
+            ..status.clone()
+        });
     }
 }

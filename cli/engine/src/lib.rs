@@ -44,10 +44,11 @@ pub use error::{
 pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use ops::Cancel;
 pub use output::Built;
-pub use request::{ContextFrom, DockerfileFrom, NoCache, Output, Request, SecretFrom};
+pub use request::{ContextFrom, DockerfileFrom, NoCache, Output, Pull, Request, SecretFrom};
 pub use solve::progress;
 
 use definition::Definition;
+use images::Bases;
 use layers::Layers;
 use ledger::Ledger;
 use lifetime::Lifetimes;
@@ -103,7 +104,8 @@ impl Engine {
     ) -> Result<Graph, BuildError> {
         let reporter = Reporter::new(progress);
         let definition = Definition::read(request, &reporter)?;
-        Ok(definition.plan(self, request, &reporter)?.graph)
+        let bases = Bases::new(self, request, &reporter);
+        Ok(definition.plan(request, &bases, &reporter)?.graph)
     }
 
     /// What the Dockerfile says about itself (`--call`). Runs nothing.
@@ -179,12 +181,14 @@ fn run(engine: &Engine, request: &Request, begun: &Begun<'_>) -> Result<Built, B
     let reporter = begun.reporter;
     output::check(request)?;
     let definition = Definition::read(request, reporter)?;
-    let plan = definition.plan(engine, request, reporter)?;
+    let bases = Bases::new(engine, request, reporter);
+    let plan = definition.plan(request, &bases, reporter)?;
     let work = Job {
         engine,
         request,
         definition: &definition,
         plan: &plan,
+        bases: &bases,
         reporter,
         begun,
         lifetimes: Lifetimes::of(&plan.graph),
@@ -203,6 +207,7 @@ struct Job<'a> {
     request: &'a Request,
     definition: &'a Definition,
     plan: &'a Plan,
+    bases: &'a Bases<'a>,
     reporter: &'a Reporter<'a>,
     begun: &'a Begun<'a>,
     lifetimes: Lifetimes,

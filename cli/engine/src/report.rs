@@ -27,6 +27,11 @@ impl<'a> Reporter<'a> {
         (self.tell)(Progress::Vertex(status));
     }
 
+    /// Tells how far a vertex is with something it moves.
+    pub(crate) fn transfer(&self, status: TransferStatus) {
+        (self.tell)(Progress::Transfer(status));
+    }
+
     pub(crate) fn warning(&self, warning: Warning) {
         (self.tell)(Progress::Warning(warning));
     }

@@ -47,6 +47,8 @@ pub struct Request {
     pub iidfile: Option<PathBuf>,
     /// `--metadata-file`
     pub metadata_file: Option<PathBuf>,
+    /// `--pull` and `--offline`
+    pub pull: Pull,
     /// How many steps may run at once; no limit where `None`, as with BuildKit.
     pub parallelism: Option<usize>,
     /// `--explain`: each step that runs says why.
@@ -88,6 +90,18 @@ pub enum Output {
     Tar(PathBuf),
 }
 
+/// When a registry is asked for the images that a Dockerfile names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// Where the store has none of that name.
+    #[default]
+    Missing,
+    /// Each time (`--pull`).
+    Always,
+    /// Never (`--offline`): what the store has counts, then what registries said before.
+    Never,
+}
+
 /// Where the value of a secret is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretFrom {
@@ -118,6 +132,7 @@ impl Request {
             outputs: Vec::new(),
             iidfile: None,
             metadata_file: None,
+            pull: Pull::Missing,
             parallelism: None,
             explain: false,
             cancel: Cancel::default(),

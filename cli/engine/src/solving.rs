@@ -277,15 +277,16 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     fn look_up(&mut self, vertex: VertexId, key: &Key) -> Result<Option<ResultId>, StoreError> {
         let store = &self.job.engine.store;
         let outputs = match &self.job.plan.graph.vertex(vertex).op {
-            // Whether an image is there, the image knows best.
-            Op::Source(Source::Image(image)) => {
-                match oci::config::chain_ids(&image.diff_ids).last() {
+            // Whether an image is there, the image knows best. The record says when it was of use.
+            Op::Source(Source::Image(image)) => match store.result(key)? {
+                Some(cached) => Some(cached.outputs),
+                None => match oci::config::chain_ids(&image.diff_ids).last() {
                     None => Some(vec![None]),
                     Some(chain_id) => store
                         .snapshot_by_chain_id(chain_id)?
                         .map(|row| vec![Some(row.id)]),
-                }
-            }
+                },
+            },
             _ => match store.result(key)? {
                 None => {
                     self.asked.insert(vertex);

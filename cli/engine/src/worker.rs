@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use export::PullError;
 use jiff::Timestamp;
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
@@ -120,7 +121,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
     let Some(last) = task
         .records
         .last()
-        .filter(|_| !matches!(&vertex.op, Op::Source(source) if !source.is_remote()))
+        .filter(|_| !matches!(&vertex.op, Op::Source(Source::Local(_))))
     else {
         return run(job, task).map(|outputs| Executed {
             outputs,
@@ -273,6 +274,18 @@ fn run(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
         && job.request.context == ContextFrom::Empty
     {
         return Ok(vec![Ref::Snapshot(None)]);
+    }
+    if let Op::Source(Source::Image(image)) = &vertex.op
+        && let Some(brought) = job.bases.bring(&image.id, *vertex.digest(), &task.cancel)
+    {
+        return match brought {
+            Ok(top) => Ok(vec![Ref::Snapshot(top)]),
+            Err(PullError::Cancelled) => Err(Unsuccessful::quietly(OpError::Cancelled)),
+            Err(source) => Err(Unsuccessful::quietly(StepError::Pull {
+                reference: image.reference.clone(),
+                source: Box::new(source),
+            })),
+        };
     }
     let tail = Tail::new(job.reporter, *vertex.digest());
     let context = ops::Context {

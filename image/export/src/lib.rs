@@ -27,6 +27,8 @@ pub use compress::{Packer, Packing, decoder};
 pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, load, load_directory};
 pub use oci::media_type::Compression;
-pub use pull::{LayerState, PullError, PullWatch, Pulled, pull};
+pub use pull::{
+    Asking, LayerState, PullError, PullWatch, Pulled, RemoteImage, fetch, pull, resolve,
+};
 pub use recover::{RecoverError, Recovered, recover};
 pub use save::{Output, SaveError, SaveOptions, save};

@@ -1,24 +1,18 @@
-//! Images from registries: layers fetched side by side, unpacked in their order as they arrive.
+//! Images from registries: first what they are, then, if somebody needs them, their layers.
 
-use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+mod layers;
+mod memory;
+mod remote;
 
-use oci::config::chain_ids;
-use oci::{Digest, ImageConfig, Platform, Reference};
-use registry::{Client, Document, FetchedManifest, RegistryError};
+use std::io;
+
+use oci::{Digest, Platform, Reference};
+use registry::{Client, RegistryError};
 use snapshot::{ApplyError, Snapshots};
-use store::{ImageRecord, SnapshotId, Store, StoreError};
+use store::{ImageRecord, StoreError};
 
-use crate::ahead::ahead;
-use crate::compress::decoder;
-
-/// How many layers are fetched at once, as docker does.
-const PARALLEL: usize = 3;
-/// The largest config that is read.
-const MAX_CONFIG: u64 = 8 << 20;
-/// How much is read between two words about it.
-const CHUNK: usize = 256 << 10;
+pub use layers::fetch;
+pub use remote::{Asking, RemoteImage, resolve};
 
 /// Why an image was not pulled. It has no name then; layers that came in whole are kept for the next try.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +55,12 @@ pub enum PullError {
         /// Why.
         #[source]
         source: ApplyError,
+    },
+    /// Nobody is to be asked, and nobody remembers.
+    #[error("{reference}: not found in the local store, and no registry is asked")]
+    NotRemembered {
+        /// The image.
+        reference: String,
     },
     /// The person gave up.
     #[error("canceled")]
@@ -116,307 +116,42 @@ pub fn pull(
     watch: &dyn PullWatch,
 ) -> Result<Pulled, PullError> {
     let store = snapshots.store();
-    let (image, index) = client.image(reference, platform)?;
-    let digest = index.as_ref().map_or(image.digest, |index| index.digest);
-    let wanted = Wanted::read(client, reference, &image)?;
+    let image = resolve(store, client, (reference, platform), Asking::Registry)?;
     let names: Vec<Reference> = name(reference).into_iter().collect();
-    if let Some(record) = store.image(&wanted.id)? {
-        let known = match names.first() {
-            Some(name) => store
-                .image_named(name)?
-                .is_some_and(|named| named.id == record.id),
+    let id = *image.id();
+    let mut pulled = Pulled {
+        id,
+        digest: *image.digest(),
+        up_to_date: false,
+    };
+    let known = store.image(&id)?;
+    let whole = |record: &ImageRecord| record.top.is_some() || record.diff_ids.is_empty();
+    if let Some(record) = known.filter(whole) {
+        pulled.up_to_date = match names.first() {
+            Some(name) => store.image_named(name)?.is_some_and(|named| named.id == id),
             None => true,
         };
         store.put_image(&record, &names)?;
-        return Ok(Pulled {
-            id: record.id,
-            digest,
-            up_to_date: known,
-        });
+        return Ok(pulled);
     }
-    let top = fetch_layers(snapshots, client, reference, &wanted, watch)?;
+    let top = fetch(snapshots, client, &image, watch)?;
     let mut size = 0;
     if let Some(top) = top {
         size = store.ancestry(top)?.iter().map(|layer| layer.size).sum();
     }
     let record = ImageRecord {
-        id: store.put_blob(&wanted.config)?,
+        id: store.put_blob(image.config_bytes())?,
         top,
-        diff_ids: wanted.layers.iter().map(|layer| layer.diff_id).collect(),
-        manifest: Some(store.put_blob(&image.bytes)?),
-        created: wanted.created,
+        diff_ids: image.config().rootfs.diff_ids.clone(),
+        manifest: Some(store.put_blob(image.manifest_bytes())?),
+        created: image.config().created,
         size,
     };
     store.put_image(&record, &names)?;
-    Ok(Pulled {
-        id: record.id,
-        digest,
-        up_to_date: false,
-    })
+    Ok(pulled)
 }
 
 /// A name for the image in the store: none where it was asked for by its digest alone.
 fn name(reference: &Reference) -> Option<Reference> {
     reference.tag().map(|tag| reference.with_tag(tag))
-}
-
-/// What is to be pulled.
-struct Wanted {
-    id: Digest,
-    config: Vec<u8>,
-    created: Option<jiff::Timestamp>,
-    layers: Vec<Layer>,
-}
-
-/// A layer to be pulled.
-#[derive(Clone, Copy)]
-struct Layer {
-    blob: Digest,
-    size: u64,
-    diff_id: Digest,
-    chain_id: Digest,
-}
-
-impl Wanted {
-    fn read(
-        client: &Client,
-        reference: &Reference,
-        image: &FetchedManifest,
-    ) -> Result<Self, PullError> {
-        let bad = |why: String| PullError::Manifest {
-            reference: reference.familiar(),
-            why,
-        };
-        let Document::Image(manifest) = &image.document else {
-            return Err(bad("it is an index".to_owned()));
-        };
-        let digest_of = |descriptor: &oci::Descriptor| {
-            Digest::try_from(descriptor.digest()).map_err(|error| bad(error.to_string()))
-        };
-        let id = digest_of(manifest.config())?;
-        let size = manifest.config().size();
-        if size > MAX_CONFIG {
-            return Err(bad(format!(
-                "its config has {size} bytes, more than the {MAX_CONFIG} it may have"
-            )));
-        }
-        let mut config = Vec::new();
-        client
-            .blob(reference, &id, size)?
-            .read_to_end(&mut config)
-            .map_err(|source| PullError::Fetch { digest: id, source })?;
-        let parsed: ImageConfig = serde_json::from_slice(&config)
-            .map_err(|error| bad(format!("its config cannot be read: {error}")))?;
-        let diff_ids = &parsed.rootfs.diff_ids;
-        if diff_ids.len() != manifest.layers().len() {
-            let layers = manifest.layers().len();
-            return Err(bad(format!(
-                "it has {layers} layers, but its config has {}",
-                diff_ids.len()
-            )));
-        }
-        let mut layers = Vec::new();
-        for ((descriptor, diff_id), chain_id) in manifest
-            .layers()
-            .iter()
-            .zip(diff_ids)
-            .zip(chain_ids(diff_ids))
-        {
-            let blob = digest_of(descriptor)?;
-            layers.push(Layer {
-                blob,
-                size: descriptor.size(),
-                diff_id: *diff_id,
-                chain_id,
-            });
-        }
-        Ok(Self {
-            id,
-            config,
-            created: parsed.created,
-            layers,
-        })
-    }
-}
-
-/// Makes all layers snapshots: those on top of what is there already are fetched, the rest are not.
-fn fetch_layers(
-    snapshots: &Snapshots,
-    client: &Client,
-    reference: &Reference,
-    wanted: &Wanted,
-    watch: &dyn PullWatch,
-) -> Result<Option<SnapshotId>, PullError> {
-    let store = snapshots.store();
-    let mut top = None;
-    let mut missing = &wanted.layers[..];
-    while let [layer, rest @ ..] = missing {
-        let Some(row) = store.snapshot_by_chain_id(&layer.chain_id)? else {
-            break;
-        };
-        watch.layer(&layer.blob, LayerState::Exists);
-        top = Some(row.id);
-        missing = rest;
-    }
-    // Nobody collects what the new layers stand on.
-    let mut lease = top.map(|top| store.lease(&[top], &[])).transpose()?;
-    for layer in missing {
-        watch.layer(&layer.blob, LayerState::Waiting);
-    }
-    let fetching = Fetching {
-        store,
-        client,
-        reference,
-        watch,
-        next: Mutex::new(missing.iter()),
-    };
-    std::thread::scope(|threads| {
-        let (sender, receiver) = channel();
-        for _ in 0..PARALLEL.min(missing.len()) {
-            let sender = sender.clone();
-            threads.spawn(|| fetching.work(&{ sender }));
-        }
-        drop(sender);
-        let mut arrived = Arrived {
-            receiver,
-            early: Vec::new(),
-        };
-        for layer in missing {
-            let fetched = arrived.wait(&layer.blob);
-            let applied = fetched.and_then(|()| unpack(snapshots, layer, top, watch));
-            match applied {
-                Ok(id) => top = Some(id),
-                Err(error) => {
-                    fetching.stop();
-                    return Err(error);
-                }
-            }
-            lease = top.map(|top| store.lease(&[top], &[])).transpose()?;
-        }
-        drop(lease);
-        Ok(top)
-    })
-}
-
-/// The threads that fetch share this.
-struct Fetching<'a> {
-    store: &'a Store,
-    client: &'a Client,
-    reference: &'a Reference,
-    watch: &'a dyn PullWatch,
-    next: Mutex<std::slice::Iter<'a, Layer>>,
-}
-
-type Fetched = (Digest, Result<(), PullError>);
-
-impl Fetching<'_> {
-    fn work(&self, sender: &Sender<Fetched>) {
-        while let Some(layer) = self.take() {
-            if sender.send((layer.blob, self.fetch(&layer))).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn take(&self) -> Option<Layer> {
-        self.next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next()
-            .copied()
-    }
-
-    /// Lets the threads end with the layer they are at.
-    fn stop(&self) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = [].iter();
-    }
-
-    fn fetch(&self, layer: &Layer) -> Result<(), PullError> {
-        let blob = layer.blob;
-        if !self.store.has_blob(&blob)? {
-            let failed = |source| PullError::Fetch {
-                digest: blob,
-                source,
-            };
-            let mut reader = self.client.blob(self.reference, &blob, layer.size)?;
-            let mut writer = self.store.blob_writer()?;
-            let mut buffer = vec![0; CHUNK];
-            let mut read = 0;
-            loop {
-                if self.watch.is_cancelled() {
-                    return Err(PullError::Cancelled);
-                }
-                let count = reader.read(&mut buffer).map_err(failed)?;
-                if count == 0 {
-                    break;
-                }
-                writer.append(&buffer[..count])?;
-                read += count as u64;
-                self.watch
-                    .layer(&blob, LayerState::Downloading(read, layer.size));
-            }
-            writer.commit_expected(&blob)?;
-        }
-        self.watch.layer(&blob, LayerState::Downloaded);
-        Ok(())
-    }
-}
-
-/// Layers that are here, in the order in which they came.
-struct Arrived {
-    receiver: Receiver<Fetched>,
-    early: Vec<Fetched>,
-}
-
-impl Arrived {
-    /// Waits until the blob has come; what comes before it is kept, unless it failed.
-    fn wait(&mut self, blob: &Digest) -> Result<(), PullError> {
-        if let Some(position) = self.early.iter().position(|(early, _)| early == blob) {
-            return self.early.swap_remove(position).1;
-        }
-        while let Ok((digest, result)) = self.receiver.recv() {
-            if digest == *blob || result.is_err() {
-                return result;
-            }
-            self.early.push((digest, result));
-        }
-        Err(PullError::Cancelled)
-    }
-}
-
-fn unpack(
-    snapshots: &Snapshots,
-    layer: &Layer,
-    parent: Option<SnapshotId>,
-    watch: &dyn PullWatch,
-) -> Result<SnapshotId, PullError> {
-    let store = snapshots.store();
-    watch.layer(&layer.blob, LayerState::Extracting);
-    let failed = |source| PullError::Fetch {
-        digest: layer.blob,
-        source,
-    };
-    let (packing, tar) = decoder(store.open_blob(&layer.blob)?).map_err(failed)?;
-    let Some(compression) = packing.layer() else {
-        return Err(failed(io::Error::other(
-            "it is packed neither with gzip nor with zstd",
-        )));
-    };
-    let id =
-        ahead(tar, |tar| snapshots.apply(parent, tar, Some(layer.diff_id))).map_err(|error| {
-            match error {
-                ApplyError::WrongDiffId { expected, found } => PullError::WrongDiffId {
-                    blob: layer.blob,
-                    expected,
-                    found,
-                },
-                source => PullError::Apply {
-                    blob: layer.blob,
-                    source,
-                },
-            }
-        })?;
-    store.record_layer_blob(&layer.diff_id, compression, &layer.blob)?;
-    watch.layer(&layer.blob, LayerState::Complete);
-    Ok(id)
 }

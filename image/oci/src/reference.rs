@@ -100,6 +100,15 @@ impl Reference {
         }
     }
 
+    /// The same name and tag, pinned to what they stand for.
+    #[must_use]
+    pub fn pinned(&self, digest: Digest) -> Self {
+        Self {
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     fn push_suffix(&self, text: &mut String) {
         if let Some(tag) = &self.tag {
             text.push(':');

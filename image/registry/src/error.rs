@@ -45,7 +45,7 @@ pub enum RegistryError {
         /// What was asked for.
         reference: String,
         /// For what.
-        platform: Platform,
+        platform: Box<Platform>,
         /// What there is, with commas between.
         available: String,
     },

@@ -390,6 +390,8 @@ fn look_up(host: &str, timeout: Duration) -> std::io::Result<Vec<std::net::IpAdd
             .map_err(std::io::Error::other)?;
         let answer = tokio::time::timeout(timeout, resolver.lookup_ip(host)).await;
         match answer {
+            // Nobody has that name, which is an answer.
+            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Ok(Vec::new()),
             Ok(answer) => Ok(answer.map_err(std::io::Error::other)?.iter().collect()),
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
         }

@@ -46,6 +46,44 @@ struct Shape {
     config: Option<serde::de::IgnoredAny>,
 }
 
+impl FetchedManifest {
+    /// Reads a manifest that was fetched before and kept, of the repository of `reference`.
+    ///
+    /// # Errors
+    /// If it could be taken for two things, or for none.
+    pub fn read(reference: &Reference, bytes: Vec<u8>) -> Result<Self, RegistryError> {
+        let (document, media_type) = read(&bytes, None).map_err(|why| bad(reference, why))?;
+        Ok(Self {
+            digest: Digest::of(&bytes),
+            media_type,
+            bytes,
+            document,
+        })
+    }
+
+    /// The digest of the manifest for `platform`, where this is an index; `None` for one image.
+    ///
+    /// # Errors
+    /// If the index has nothing for the platform.
+    pub fn entry_for(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Digest>, RegistryError> {
+        let Document::Index(index) = &self.document else {
+            return Ok(None);
+        };
+        let chosen = choose(index, platform).ok_or_else(|| RegistryError::NoPlatform {
+            reference: reference.familiar(),
+            platform: Box::new(platform.clone()),
+            available: platforms(index),
+        })?;
+        Digest::try_from(chosen.digest())
+            .map(Some)
+            .map_err(|error| bad(reference, error.to_string()))
+    }
+}
+
 impl Client {
     /// The manifest of one image for `platform`, with the index it was chosen from where there is one.
     ///
@@ -57,16 +95,9 @@ impl Client {
         platform: &Platform,
     ) -> Result<(FetchedManifest, Option<FetchedManifest>), RegistryError> {
         let fetched = self.manifest(reference)?;
-        let Document::Index(index) = &fetched.document else {
+        let Some(digest) = fetched.entry_for(reference, platform)? else {
             return Ok((fetched, None));
         };
-        let chosen = choose(index, platform).ok_or_else(|| RegistryError::NoPlatform {
-            reference: reference.familiar(),
-            platform: platform.clone(),
-            available: platforms(index),
-        })?;
-        let digest =
-            Digest::try_from(chosen.digest()).map_err(|error| bad(reference, error.to_string()))?;
         let image = self.manifest_by_digest(reference, &digest)?;
         match image.document {
             Document::Image(_) => Ok((image, Some(fetched))),

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// Who may use a registry.
@@ -21,8 +21,10 @@ const HTPASSWD: &str = "somebody:$2b$04$2ElgvcZaC2mAVck011YndeytMnUe6bK77iY8ytqR
 pub struct Server {
     child: Child,
     address: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
+
+const LOG: &str = "log";
 
 impl Server {
     /// Starts a registry and waits until it listens.
@@ -34,7 +36,7 @@ impl Server {
         let address = free_address();
         let storage = directory.path().join("storage");
         let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
             storage.display()
         );
         if access == Access::Somebody {
@@ -47,17 +49,18 @@ impl Server {
         }
         let file = directory.path().join("config.yml");
         fs::write(&file, config).expect("the configuration can be written");
+        let log = fs::File::create(directory.path().join(LOG)).expect("a log can be written");
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(&file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be opened twice"))
+            .stderr(log)
             .spawn()
             .expect("this test needs Debian's package docker-registry");
         let server = Self {
             child,
             address,
-            _directory: directory,
+            directory,
         };
         server.wait_until_it_listens();
         server
@@ -66,6 +69,19 @@ impl Server {
     /// `127.0.0.1:PORT`, which stands before the names of its images.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// What was asked of it so far, `HEAD /v2/app/manifests/v1`, in order. Uploads are shown without
+    /// what is behind their `?`.
+    pub fn requests(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
+        let requests = log.lines().filter_map(|line| {
+            let (_, rest) = line.split_once('"')?;
+            let (request, _) = rest.split_once(" HTTP/")?;
+            let (request, _) = request.split_once('?').unwrap_or((request, ""));
+            Some(request.to_owned())
+        });
+        requests.collect()
     }
 
     fn wait_until_it_listens(&self) {

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::room::Room;
 use engine::progress::Progress;
-use engine::{BuildError, ContextFrom, DockerfileFrom, Output};
+use engine::{BuildError, ContextFrom, DockerfileFrom, Output, Pull, Request};
 
 /// The error with its causes, then the excerpt and the hint.
 fn words(error: &BuildError) -> String {
@@ -75,7 +75,7 @@ fn an_image_of_nothing_but_a_config_is_built_and_named() {
 fn the_dockerfile_may_be_lower_case_or_anywhere() {
     let room = Room::new();
     room.write("dockerfile", "FROM scratch\nLABEL from=lower\n");
-    let label = |request: &engine::Request| {
+    let label = |request: &Request| {
         let id = room.build_as(request).unwrap().image.unwrap();
         room.config(&id).config.labels["from"].clone()
     };
@@ -138,7 +138,11 @@ fn what_breaks_the_grammar_is_shown_where_it_is() {
 #[test]
 fn a_base_image_that_is_not_here_is_named_with_what_to_do() {
     let room = Room::with("FROM debian:12\n");
-    let text = words(&room.build().unwrap_err());
+    let request = Request {
+        pull: Pull::Never,
+        ..room.request()
+    };
+    let text = words(&room.build_as(&request).unwrap_err());
     assert!(
         text.contains("docker.io/library/debian:12: not found in the local store"),
         "{text}"

@@ -38,6 +38,12 @@ pub(crate) struct BuildArgs {
         help_heading = "What to build"
     )]
     pub(crate) platform: Vec<String>,
+    /// Ask the registries what the tags of base images stand for now
+    #[arg(long, conflicts_with = "offline", help_heading = "What to build")]
+    pub(crate) pull: bool,
+    /// Ask no registry: base images are those of the store, or what their tags stood for last
+    #[arg(long, help_heading = "What to build")]
+    pub(crate) offline: bool,
     /// Run every step, even if its result is known
     #[arg(long, help_heading = "What to build")]
     pub(crate) no_cache: bool,

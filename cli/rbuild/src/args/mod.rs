@@ -24,7 +24,7 @@ pub(crate) use image::{
     HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, PullArgs,
     RmArgs, SaveArgs, TagArgs,
 };
-pub(crate) use run::{ForgetArgs, PsArgs, RunArgs};
+pub(crate) use run::{ForgetArgs, PsArgs, PullWhen, RunArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]

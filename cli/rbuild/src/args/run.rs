@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Network;
 
@@ -69,9 +69,36 @@ pub(crate) struct RunArgs {
     /// The program that runs instead of the image's own
     #[arg(long, value_name = "PROGRAM", help_heading = "How it runs")]
     pub(crate) entrypoint: Option<String>,
+    /// When to ask the image's registry: missing, always or never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "missing",
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "Where it comes from"
+    )]
+    pub(crate) pull: PullWhen,
+    /// The platform to choose of an image for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH", help_heading = "Where it comes from")]
+    pub(crate) platform: Option<String>,
+    /// Say nothing of what is brought in
+    #[arg(short, long, help_heading = "Where it comes from")]
+    pub(crate) quiet: bool,
     /// Keep the image's files as they are
     #[arg(long, help_heading = "How it runs")]
     pub(crate) read_only: bool,
+}
+
+/// When a registry is asked for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullWhen {
+    /// Where the store has none of that name
+    Missing,
+    /// Each time
+    Always,
+    /// Never
+    Never,
 }
 
 /// `ps`

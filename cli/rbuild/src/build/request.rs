@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::{ContextFrom, DockerfileFrom, NoCache, Request, SecretFrom};
+use engine::{ContextFrom, DockerfileFrom, NoCache, Pull, Request, SecretFrom};
 use oci::{Platform, Reference};
 
 use super::lent;
@@ -55,6 +55,11 @@ impl Meant {
             outputs: engine_outputs(&outputs),
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
+            pull: match (args.pull, args.offline) {
+                (true, _) => Pull::Always,
+                (false, true) => Pull::Never,
+                (false, false) => Pull::Missing,
+            },
             parallelism: args.jobs.map(Into::into),
             explain: args.explain,
             ..Request::new(&args.context)

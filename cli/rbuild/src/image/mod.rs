@@ -1,6 +1,7 @@
 //! Commands about images that exist.
 
 mod archive;
+mod board;
 mod filter;
 mod history;
 mod inspect;
@@ -19,11 +20,12 @@ use store::{ImageRecord, Store};
 use crate::fault::Fault;
 
 pub(crate) use archive::{import, load, save, write};
+pub(crate) use board::Audience;
 pub(crate) use history::history;
 pub(crate) use inspect::inspect;
 pub(crate) use ls::ls;
 pub(crate) use prune::prune;
-pub(crate) use pull::pull;
+pub(crate) use pull::{Wanted, bring, platform, pull};
 pub(crate) use rm::rm;
 pub(crate) use tag::tag;
 

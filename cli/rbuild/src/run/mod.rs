@@ -4,22 +4,26 @@ mod environment;
 mod volume;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use container::{Network, Request, RunError};
+use oci::Reference;
 use sandbox::SpawnError;
 use snapshot::Snapshots;
-use store::{ImageRecord, Store};
+use store::{ImageRecord, ResolveError, Store};
 
-use crate::args::{self, RunArgs};
+use crate::args::{self, PullWhen, RunArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::{image, pairs, rootless};
+use crate::progress::terminal::say;
+use crate::{image, pairs, registries, rootless};
 use volume::Volume;
 
 /// Runs the container to its end, and ends as it does.
 pub(crate) fn run(store: Store, args: &RunArgs) -> Result<Exit, Fault> {
-    let request = request(&store, args).map_err(|fault| fault.exit(Exit::Usage))?;
-    match container::run(&Snapshots::new(store), request) {
+    let snapshots = Snapshots::new(store);
+    let request = request(&snapshots, args).map_err(|fault| fault.exit(Exit::Usage))?;
+    match container::run(&snapshots, request) {
         Ok(0) => Ok(Exit::Success),
         Ok(code) => Ok(Exit::Status(code)),
         Err(error) => Err(in_words(error)),
@@ -27,7 +31,7 @@ pub(crate) fn run(store: Store, args: &RunArgs) -> Result<Exit, Fault> {
 }
 
 /// What `args` mean.
-fn request(store: &Store, args: &RunArgs) -> Result<Request, Fault> {
+fn request(snapshots: &Snapshots, args: &RunArgs) -> Result<Request, Fault> {
     let (word, command) = args
         .words
         .split_first()
@@ -42,11 +46,11 @@ fn request(store: &Store, args: &RunArgs) -> Result<Request, Fault> {
             format!("the working directory '{path}' is invalid, it needs to be an absolute path");
         return Err(Fault::usage(message));
     }
-    let image = find(store, word)?;
+    let image = find(snapshots, word, args)?;
     Ok(Request {
         image: word.clone(),
         image_id: image.id,
-        config: image::config(store, &image)?,
+        config: image::config(snapshots.store(), &image)?,
         top: image.top,
         args: command.to_vec(),
         entrypoint: args.entrypoint.clone().map(|program| vec![program]),
@@ -65,17 +69,51 @@ fn request(store: &Store, args: &RunArgs) -> Result<Request, Fault> {
     })
 }
 
-fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
-    store.resolve(word).map_err(|error| match error {
-        store::ResolveError::Unknown(_) => {
-            let name = word
-                .parse::<oci::Reference>()
-                .map_or_else(|_| word.to_owned(), |name| name.familiar());
-            Fault::from(anyhow::anyhow!("Unable to find image '{name}' locally"))
-                .hint("bring it in with `rbuild pull`, `rbuild load` or `rbuild import`")
+/// The image, brought in where it has to be.
+fn find(snapshots: &Snapshots, word: &str, args: &RunArgs) -> Result<ImageRecord, Fault> {
+    let store = snapshots.store();
+    let name = word.parse::<Reference>();
+    match (args.pull, store.resolve(word), name) {
+        (PullWhen::Missing | PullWhen::Never, Ok(image), _) => Ok(image),
+        (PullWhen::Always, _, Ok(name)) => pull(snapshots, word, &name, args),
+        (PullWhen::Missing, Err(ResolveError::Unknown(_)), Ok(name)) => {
+            say(&missing(&name));
+            say("\n");
+            pull(snapshots, word, &name, args)
         }
-        other => other.into(),
-    })
+        (_, Err(ResolveError::Unknown(_)), Ok(name)) => {
+            Err(Fault::from(anyhow::anyhow!(missing(&name)))
+                .hint("bring it in with `rbuild pull`, `rbuild load` or `rbuild import`"))
+        }
+        (_, found, _) => Ok(found?),
+    }
+}
+
+fn missing(name: &Reference) -> String {
+    format!("Unable to find image '{}' locally", name.familiar())
+}
+
+fn pull(
+    snapshots: &Snapshots,
+    word: &str,
+    name: &Reference,
+    args: &RunArgs,
+) -> Result<ImageRecord, Fault> {
+    let wanted = image::Wanted {
+        client: &registries::client()?,
+        reference: name,
+        platform: image::platform(args.platform.as_deref())?,
+        audience: match args.quiet {
+            true => image::Audience::Nobody,
+            false => image::Audience::Talk,
+        },
+    };
+    let unknown = || ResolveError::Unknown(word.to_owned());
+    // Signals are left to the container. One that comes before it ends the program, and the next one
+    // sweeps up what had come in by then.
+    let pulled = image::bring(snapshots, &wanted, Arc::default())?.ok_or_else(unknown)?;
+    let image = snapshots.store().image(&pulled.id)?;
+    Ok(image.ok_or_else(unknown)?)
 }
 
 fn volumes(texts: &[String]) -> Result<Vec<container::Volume>, Fault> {

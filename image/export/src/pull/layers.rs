@@ -1,0 +1,236 @@
+//! The layers of an image in a registry: fetched side by side, unpacked in their order as they arrive.
+
+use std::io::{self, Read as _};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use oci::{Digest, Key, KeyHasher, Reference};
+use registry::Client;
+use snapshot::{ApplyError, Snapshots};
+use store::{KeyLock, SnapshotId, Store};
+
+use super::remote::Layer;
+use super::{LayerState, PullError, PullWatch, RemoteImage};
+use crate::ahead::ahead;
+use crate::compress::decoder;
+
+/// How many layers are fetched at once, as docker does.
+const PARALLEL: usize = 3;
+/// How much is read between two words about it.
+const CHUNK: usize = 256 << 10;
+
+/// Makes all layers of an image snapshots: those on top of what is there already are fetched, side
+/// by side, and unpacked in their order as they arrive. Returns the uppermost.
+///
+/// # Errors
+/// If a layer does not come, or is not what the manifest and the config say. What came in whole is
+/// kept for the next try.
+pub fn fetch(
+    snapshots: &Snapshots,
+    client: &Client,
+    image: &RemoteImage,
+    watch: &dyn PullWatch,
+) -> Result<Option<SnapshotId>, PullError> {
+    let store = snapshots.store();
+    let mut top = None;
+    let mut missing = image.layers();
+    while let [layer, rest @ ..] = missing {
+        let Some(row) = store.snapshot_by_chain_id(&layer.chain_id)? else {
+            break;
+        };
+        watch.layer(&layer.blob, LayerState::Exists);
+        top = Some(row.id);
+        missing = rest;
+    }
+    // Nobody collects what the new layers stand on.
+    let mut lease = top.map(|top| store.lease(&[top], &[])).transpose()?;
+    for layer in missing {
+        watch.layer(&layer.blob, LayerState::Waiting);
+    }
+    let fetching = Fetching {
+        store,
+        client,
+        reference: image.reference(),
+        watch,
+        next: Mutex::new(missing.iter()),
+    };
+    std::thread::scope(|threads| {
+        let (sender, receiver) = channel();
+        for _ in 0..PARALLEL.min(missing.len()) {
+            let sender = sender.clone();
+            threads.spawn(|| fetching.work(&{ sender }));
+        }
+        drop(sender);
+        let mut arrived = Arrived {
+            receiver,
+            early: Vec::new(),
+        };
+        for layer in missing {
+            let fetched = arrived.wait(&layer.blob);
+            let applied = fetched.and_then(|()| unpack(snapshots, layer, top, watch));
+            match applied {
+                Ok(id) => top = Some(id),
+                Err(error) => {
+                    fetching.stop();
+                    return Err(error);
+                }
+            }
+            lease = top.map(|top| store.lease(&[top], &[])).transpose()?;
+        }
+        drop(lease);
+        Ok(top)
+    })
+}
+
+/// The threads that fetch share this.
+struct Fetching<'a> {
+    store: &'a Store,
+    client: &'a Client,
+    reference: &'a Reference,
+    watch: &'a dyn PullWatch,
+    next: Mutex<std::slice::Iter<'a, Layer>>,
+}
+
+type Fetched = (Digest, Result<(), PullError>);
+
+impl Fetching<'_> {
+    fn work(&self, sender: &Sender<Fetched>) {
+        while let Some(layer) = self.take() {
+            if sender.send((layer.blob, self.fetch(&layer))).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take(&self) -> Option<Layer> {
+        self.next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+            .copied()
+    }
+
+    /// Lets the threads end with the layer they are at.
+    fn stop(&self) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = [].iter();
+    }
+
+    fn fetch(&self, layer: &Layer) -> Result<(), PullError> {
+        let blob = layer.blob;
+        // Another image of this build, or another process, may be at the same layer.
+        let key = KeyHasher::new("layer to fetch")
+            .text(&blob.to_string())
+            .finish();
+        let _lock = claim(self.store, &key, self.watch)?;
+        if !self.store.has_blob(&blob)? {
+            let failed = |source| PullError::Fetch {
+                digest: blob,
+                source,
+            };
+            let mut reader = self.client.blob(self.reference, &blob, layer.size)?;
+            let mut writer = self.store.blob_writer()?;
+            let mut buffer = vec![0; CHUNK];
+            let mut read = 0;
+            loop {
+                if self.watch.is_cancelled() {
+                    return Err(PullError::Cancelled);
+                }
+                let count = reader.read(&mut buffer).map_err(failed)?;
+                if count == 0 {
+                    break;
+                }
+                writer.append(&buffer[..count])?;
+                read += count as u64;
+                self.watch
+                    .layer(&blob, LayerState::Downloading(read, layer.size));
+            }
+            writer.commit_expected(&blob)?;
+        }
+        self.watch.layer(&blob, LayerState::Downloaded);
+        Ok(())
+    }
+}
+
+/// Layers that are here, in the order in which they came.
+struct Arrived {
+    receiver: Receiver<Fetched>,
+    early: Vec<Fetched>,
+}
+
+impl Arrived {
+    /// Waits until the blob has come; what comes before it is kept, unless it failed.
+    fn wait(&mut self, blob: &Digest) -> Result<(), PullError> {
+        if let Some(position) = self.early.iter().position(|(early, _)| early == blob) {
+            return self.early.swap_remove(position).1;
+        }
+        while let Ok((digest, result)) = self.receiver.recv() {
+            if digest == *blob || result.is_err() {
+                return result;
+            }
+            self.early.push((digest, result));
+        }
+        Err(PullError::Cancelled)
+    }
+}
+
+fn unpack(
+    snapshots: &Snapshots,
+    layer: &Layer,
+    parent: Option<SnapshotId>,
+    watch: &dyn PullWatch,
+) -> Result<SnapshotId, PullError> {
+    let store = snapshots.store();
+    let key = KeyHasher::new("layer to unpack")
+        .text(&layer.chain_id.to_string())
+        .finish();
+    let _lock = claim(store, &key, watch)?;
+    if let Some(row) = store.snapshot_by_chain_id(&layer.chain_id)? {
+        watch.layer(&layer.blob, LayerState::Complete);
+        return Ok(row.id);
+    }
+    watch.layer(&layer.blob, LayerState::Extracting);
+    let failed = |source| PullError::Fetch {
+        digest: layer.blob,
+        source,
+    };
+    let (packing, tar) = decoder(store.open_blob(&layer.blob)?).map_err(failed)?;
+    let Some(compression) = packing.layer() else {
+        return Err(failed(io::Error::other(
+            "it is packed neither with gzip nor with zstd",
+        )));
+    };
+    let id =
+        ahead(tar, |tar| snapshots.apply(parent, tar, Some(layer.diff_id))).map_err(|error| {
+            match error {
+                ApplyError::WrongDiffId { expected, found } => PullError::WrongDiffId {
+                    blob: layer.blob,
+                    expected,
+                    found,
+                },
+                source => PullError::Apply {
+                    blob: layer.blob,
+                    source,
+                },
+            }
+        })?;
+    store.record_layer_blob(&layer.diff_id, compression, &layer.blob)?;
+    watch.layer(&layer.blob, LayerState::Complete);
+    Ok(id)
+}
+
+/// The right to make what `key` names. Waits for whoever has it; a lock that is waited for cannot be
+/// given up, so it is tried again and again.
+fn claim(store: &Store, key: &Key, watch: &dyn PullWatch) -> Result<KeyLock, PullError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(lock) = store.try_lock_key(key)? {
+            return Ok(lock);
+        }
+        if watch.is_cancelled() {
+            return Err(PullError::Cancelled);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
