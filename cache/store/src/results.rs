@@ -172,6 +172,16 @@ impl Store {
         })
     }
 
+    /// The keys of all results that have a snapshot among their outputs.
+    pub fn keys_of(&self, snapshot: SnapshotId) -> Result<Vec<Key>, StoreError> {
+        self.read("look up results", |connection| {
+            let select = "SELECT DISTINCT key FROM outputs WHERE snapshot = ? ORDER BY key";
+            let mut statement = connection.prepare_cached(select)?;
+            let rows = statement.query_map([snapshot.0], |row| row.get(0).map(Key::from_bytes))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// Forgets the results recorded before `time`, so that their snapshots can be collected.
     /// Returns how many there were.
     pub fn forget_results(&self, time: Timestamp) -> Result<usize, StoreError> {

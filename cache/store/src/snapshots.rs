@@ -198,6 +198,17 @@ impl Store {
         })
     }
 
+    /// Dates a snapshot back to when its layer was first made, on another machine.
+    pub fn set_created(&self, id: SnapshotId, created: Timestamp) -> Result<(), StoreError> {
+        self.write("date a snapshot", |transaction| {
+            let update = "UPDATE snapshots SET created = ? WHERE id = ?";
+            transaction
+                .prepare_cached(update)?
+                .execute((micros(created), id.0))?;
+            Ok(())
+        })
+    }
+
     /// All snapshots, parents before children.
     pub fn snapshots(&self) -> Result<Vec<SnapshotRow>, StoreError> {
         self.read("list the snapshots", |connection| {
