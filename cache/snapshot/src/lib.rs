@@ -49,6 +49,6 @@ pub use snapshots::{SnapshotError, Snapshots};
 pub use store::{SnapshotId, SnapshotRow};
 pub use tree::{Change, Counting, Entry, How, Kind, Merged, Tree, TreeError, Xattr, content_key};
 pub use unpack::{Rules, Unpack, UnpackError, UnpackLimits, unpack};
-pub use walk::WalkError;
+pub use walk::{WalkError, survey};
 
 use source::{Lookup, is_absence};

@@ -209,7 +209,7 @@ impl Xattr {
     }
 
     /// Whether it leaves the machine with an image: labels of the host's security modules stay here.
-    pub(crate) fn travels(&self) -> bool {
+    pub fn travels(&self) -> bool {
         !self.name.starts_with(b"security.") || &*self.name == b"security.capability"
     }
 }

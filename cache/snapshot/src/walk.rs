@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use crate::overlay;
 use crate::pattern::Matcher;
 use crate::root::open_in_root;
-use crate::tree::{Entry, Kind, Xattr, content_key};
+use crate::tree::{Entry, Kind, Tree, Xattr, content_key};
 
 /// From this many names on, a directory is worth several threads.
 const PARALLEL_NAMES: usize = 128;
@@ -71,6 +71,27 @@ impl Known for NothingKnown {
     }
 
     fn learn(&self, _: &Statx, _: Key, _: &[Xattr]) {}
+}
+
+/// The manifest of a directory that no layer is made of, such as a cache mount, with owners and times
+/// as they are.
+///
+/// # Errors
+/// If something in it cannot be read.
+pub fn survey(directory: &Path) -> Result<Tree, WalkError> {
+    let failed = |error: rustix::io::Errno| WalkError {
+        path: directory.to_owned(),
+        source: error.into(),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+    let walk = Walk {
+        root: root.as_fd(),
+        ignore: None,
+        known: &NothingKnown,
+        origin: Origin::Layer,
+    };
+    Ok(Tree::new(walk.run(Path::new(""))?))
 }
 
 struct Found {
