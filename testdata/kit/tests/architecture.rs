@@ -32,6 +32,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("container", &["sandbox", "snapshot", "store", "oci"]),
     ("export", &["registry", "snapshot", "store", "oci"]),
     (
+        "remote",
+        &["registry", "export", "snapshot", "store", "oci"],
+    ),
+    (
         "engine",
         &[
             "registry",
@@ -39,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "solve",
             "ops",
             "export",
+            "remote",
             "snapshot",
             "store",
             "llb",
@@ -55,6 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "container",
             "export",
+            "remote",
             "solve",
             "snapshot",
             "store",
