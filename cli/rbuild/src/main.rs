@@ -15,6 +15,7 @@ mod fault;
 mod human;
 mod image;
 mod interrupt;
+mod login;
 mod output;
 mod pairs;
 mod progress;
@@ -60,9 +61,15 @@ fn recover(store: &Store) -> Result<(), Fault> {
 }
 
 fn obey(line: CommandLine) -> Result<Exit, Fault> {
-    if let Command::Version = line.command {
-        output::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"))?;
-        return Ok(Exit::Success);
+    // What needs no store, and none of what a store needs.
+    match &line.command {
+        Command::Version => {
+            output::print(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"))?;
+            return Ok(Exit::Success);
+        }
+        Command::Login(args) => return login::login(args).map(|()| Exit::Success),
+        Command::Logout(args) => return login::logout(args).map(|()| Exit::Success),
+        _ => {}
     }
     let root = rootless::climb(line.root)?;
     let store = Store::open(&root)?;
@@ -93,6 +100,9 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         Command::Pull(args) | Command::Image(ImageCommand::Pull(args)) => {
             return image::pull(store, &args);
         }
+        Command::Push(args) | Command::Image(ImageCommand::Push(args)) => {
+            return image::push(store, &args);
+        }
         Command::Load(args) | Command::Image(ImageCommand::Load(args)) => image::load(store, &args),
         Command::Import(args) | Command::Image(ImageCommand::Import(args)) => {
             image::import(store, &args)
@@ -113,7 +123,7 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         },
         Command::System(SystemCommand::Df) => cache::df(&store),
         Command::Store(StoreCommand::Verify(args)) => cache::verify(&store, &args),
-        Command::Version => Ok(()),
+        Command::Version | Command::Login(_) | Command::Logout(_) => Ok(()),
     }?;
     Ok(Exit::Success)
 }

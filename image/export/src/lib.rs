@@ -17,7 +17,9 @@ mod compress;
 mod import;
 mod load;
 mod manifest;
+mod origins;
 mod pull;
+mod push;
 mod recover;
 mod save;
 
@@ -30,5 +32,6 @@ pub use oci::media_type::Compression;
 pub use pull::{
     Asking, LayerState, PullError, PullWatch, Pulled, RemoteImage, fetch, pull, resolve,
 };
+pub use push::{PushError, PushState, PushWatch, PushedImage, Pushing, push};
 pub use recover::{RecoverError, Recovered, recover};
 pub use save::{Output, SaveError, SaveOptions, save};

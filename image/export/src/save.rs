@@ -1,7 +1,7 @@
 //! Writing images as one archive that every reader takes.
 
 mod archive;
-mod layer;
+pub(crate) mod layer;
 mod pipe;
 
 use std::collections::BTreeMap;
@@ -235,7 +235,7 @@ fn write_image(
 }
 
 /// The snapshots of the image's layers, as far as the store still has them.
-fn rows(store: &Store, record: &ImageRecord) -> Result<Vec<SnapshotRow>, SaveError> {
+pub(crate) fn rows(store: &Store, record: &ImageRecord) -> Result<Vec<SnapshotRow>, SaveError> {
     let Some(top) = record.top else {
         return Ok(Vec::new());
     };
@@ -248,7 +248,7 @@ fn rows(store: &Store, record: &ImageRecord) -> Result<Vec<SnapshotRow>, SaveErr
 
 /// The manifest the image came with, if it fits the layers as they were written, so that its digest
 /// stays.
-fn original_manifest(
+pub(crate) fn original_manifest(
     store: &Store,
     record: &ImageRecord,
     layers: &[Descriptor],
@@ -279,7 +279,7 @@ fn original_manifest(
     Ok(fits.then_some((media_type, bytes)))
 }
 
-fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>, SaveError> {
+pub(crate) fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>, SaveError> {
     let mut bytes = Vec::new();
     let read = store.open_blob(digest)?.read_to_end(&mut bytes);
     read.map_err(|source| StoreError::File {
@@ -376,6 +376,6 @@ fn repositories(images: &[Written]) -> BTreeMap<String, BTreeMap<String, String>
     repositories
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("the documents hold nothing that JSON cannot")
 }

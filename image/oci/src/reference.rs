@@ -109,6 +109,16 @@ impl Reference {
         }
     }
 
+    /// The same repository, and in it what has this digest.
+    #[must_use]
+    pub fn only_digest(&self, digest: Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     fn push_suffix(&self, text: &mut String) {
         if let Some(tag) = &self.tag {
             text.push(':');

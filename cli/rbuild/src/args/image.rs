@@ -16,6 +16,8 @@ pub(crate) enum ImageCommand {
     Ls(LsArgs),
     /// Bring an image in from its registry
     Pull(PullArgs),
+    /// Give an image to its registry
+    Push(PushArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// Remove images
@@ -76,6 +78,54 @@ pub(crate) struct PullArgs {
     /// Say only the image's name
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// `image push`
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The image's name, which begins with the registry's
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+    /// All tags of the name
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// Only the image for this platform, of one for several
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+    /// A registry that may be spoken to in plain http; those on this machine always may
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure: Vec<String>,
+    /// Say only the image's name
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// `login`
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The registry [default: Docker Hub]
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<String>,
+    /// Who you are there; asked for where it is not given
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// The password, for everybody on this machine to see
+    #[arg(short, long, value_name = "PASSWORD")]
+    pub(crate) password: Option<String>,
+    /// Take the password from standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// A registry that may be spoken to in plain http; those on this machine always may
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) insecure: Vec<String>,
+}
+
+/// `logout`
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArgs {
+    /// The registry [default: Docker Hub]
+    #[arg(value_name = "SERVER")]
+    pub(crate) server: Option<String>,
 }
 
 /// `image rm`

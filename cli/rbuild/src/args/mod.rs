@@ -21,8 +21,8 @@ pub(crate) use cache::{
     MountArgs, StoreCommand, SystemCommand, VerifyArgs,
 };
 pub(crate) use image::{
-    HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LsArgs, PruneArgs, PullArgs,
-    RmArgs, SaveArgs, TagArgs,
+    HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, LsArgs,
+    PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, TagArgs,
 };
 pub(crate) use run::{ForgetArgs, PsArgs, PullWhen, RunArgs};
 
@@ -60,6 +60,8 @@ Build and run:
 Images:
   images      List images
   pull        Bring an image in from its registry
+  push        Give an image to its registry
+  login       Keep a name and a password for a registry; `logout` forgets them
   tag         Give an image another name
   rmi         Remove images
   history     Show how an image came to be
@@ -67,7 +69,7 @@ Images:
   import      Make an image of a root file system's tar
   save        Write images to an archive
   load        Read images from an archive
-  image       All of these: ls, pull, tag, rm, history, inspect, import, save, load, prune
+  image       All of these: ls, pull, push, tag, rm, history, inspect, import, save, load, prune
 
 Cache:
   explain     Say why the steps of the latest build ran
@@ -103,6 +105,12 @@ pub(crate) enum Command {
     Images(LsArgs),
     /// Bring an image in from its registry
     Pull(PullArgs),
+    /// Give an image to its registry
+    Push(PushArgs),
+    /// Keep a name and a password for a registry
+    Login(LoginArgs),
+    /// Forget them
+    Logout(LogoutArgs),
     /// Remove images
     Rmi(RmArgs),
     /// Give an image another name
@@ -169,10 +177,10 @@ impl CommandLine {
     }
 }
 
-const COMMANDS: [&str; 23] = [
-    "explain", "cache", "builder", "buildx", "system", "store", "build", "b", "run", "ps", "rm",
-    "image", "images", "rmi", "tag", "history", "inspect", "pull", "save", "load", "import",
-    "version", "help",
+const COMMANDS: [&str; 26] = [
+    "push", "login", "logout", "explain", "cache", "builder", "buildx", "system", "store", "build",
+    "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history", "inspect", "pull", "save",
+    "load", "import", "version", "help",
 ];
 
 /// `rbuild .` and `rbuild -f FILE .` mean `rbuild build …`: a first word that is no command but an

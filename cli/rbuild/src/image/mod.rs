@@ -8,6 +8,7 @@ mod inspect;
 mod ls;
 mod prune;
 mod pull;
+mod push;
 mod rm;
 mod tag;
 
@@ -26,6 +27,7 @@ pub(crate) use inspect::inspect;
 pub(crate) use ls::ls;
 pub(crate) use prune::prune;
 pub(crate) use pull::{Wanted, bring, platform, pull};
+pub(crate) use push::push;
 pub(crate) use rm::rm;
 pub(crate) use tag::tag;
 

@@ -6,6 +6,7 @@ mod archives;
 mod builds;
 mod containers;
 mod endings;
+mod registries;
 mod remote;
 mod sharing;
 

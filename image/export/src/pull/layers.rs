@@ -14,6 +14,7 @@ use super::remote::Layer;
 use super::{LayerState, PullError, PullWatch, RemoteImage};
 use crate::ahead::ahead;
 use crate::compress::decoder;
+use crate::origins::Origins;
 
 /// How many layers are fetched at once, as docker does.
 const PARALLEL: usize = 3;
@@ -146,6 +147,7 @@ impl Fetching<'_> {
                     .layer(&blob, LayerState::Downloading(read, layer.size));
             }
             writer.commit_expected(&blob)?;
+            Origins::of(self.store, self.reference)?.add(&blob, self.reference);
         }
         self.watch.layer(&blob, LayerState::Downloaded);
         Ok(())

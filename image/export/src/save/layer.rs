@@ -6,19 +6,20 @@ use std::io::{self, Write};
 use oci::Digest;
 use oci::media_type::{self, Compression};
 use snapshot::{DiffError, Snapshots};
-use store::{SnapshotId, Store};
+use store::{BlobWriter, SnapshotId, Store, StoreError};
 
 use super::archive::ArchiveWriter;
+use super::pipe::pump;
 use super::{SaveError, SaveOptions};
 use crate::compress::{Packer, decoder};
 use crate::manifest::Descriptor;
 
 /// A layer to be written.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) diff_id: Digest,
+pub(crate) struct Wanted {
+    pub(crate) diff_id: Digest,
     /// The layer's files, where the store has them.
-    pub(super) files: Option<SnapshotId>,
+    pub(crate) files: Option<SnapshotId>,
 }
 
 /// What a layer is written from.
@@ -60,6 +61,68 @@ pub(super) fn write(
     };
     archive.layers.insert(wanted.diff_id, descriptor.clone());
     Ok(descriptor)
+}
+
+/// The layer as a packed blob of the store, made now if there is none: with gzip, unless `options`
+/// says otherwise or there is one that is packed in another way.
+pub(crate) fn packed(
+    snapshots: &Snapshots,
+    options: &SaveOptions,
+    wanted: Wanted,
+) -> Result<Descriptor, SaveError> {
+    let store = snapshots.store();
+    let usual = [Compression::Gzip, Compression::Zstd];
+    let accepted = options.compression.map_or(usual.to_vec(), |it| vec![it]);
+    for compression in accepted {
+        if let Some((digest, size)) = store.layer_blob(&wanted.diff_id, compression)? {
+            return Ok(Descriptor::new(media_type(compression), digest, size));
+        }
+    }
+    let compression = options.compression.unwrap_or(Compression::Gzip);
+    let only = SaveOptions {
+        compression: Some(compression),
+        ..*options
+    };
+    let source = find(store, &only, &wanted)?;
+    let mut blob = Blob {
+        writer: store.blob_writer()?,
+        failure: None,
+    };
+    // The writer of the blob finds out what its digest is.
+    let pumped = pump(&mut blob, Some(wanted.diff_id), &mut |out| {
+        let mut packer = Packer::new(out, compression, options.level).map_err(SaveError::Write)?;
+        produce(snapshots, &source, &wanted.diff_id, &mut packer)?;
+        packer.finish().map(|_| ()).map_err(SaveError::Write)
+    });
+    if let Some(failure) = blob.failure {
+        return Err(failure.into());
+    }
+    pumped?;
+    let (digest, size) = blob.writer.commit()?;
+    store.record_layer_blob(&wanted.diff_id, compression, &digest)?;
+    Ok(Descriptor::new(media_type(compression), digest, size))
+}
+
+/// A blob that is written to, which remembers why it could not be.
+struct Blob {
+    writer: BlobWriter,
+    failure: Option<StoreError>,
+}
+
+impl Write for Blob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.writer.append(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                self.failure = Some(error);
+                Err(io::Error::other("the blob cannot be written"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn find(store: &Store, options: &SaveOptions, wanted: &Wanted) -> Result<Source, SaveError> {

@@ -1,0 +1,161 @@
+//! `push`: images into registries, told as docker tells it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use export::{PushError, PushState, PushWatch, Pushing, SaveOptions};
+use oci::{Digest, Platform, Reference};
+use registry::{Client, DockerConfig};
+use snapshot::Snapshots;
+use store::{ImageRecord, Store};
+
+use super::board::{Audience, Board, Status};
+use super::config;
+use crate::args::PushArgs;
+use crate::exit::Exit;
+use crate::fault::Fault;
+use crate::interrupt::Interrupt;
+use crate::output::print;
+use crate::registries;
+
+/// Gives images to their registry.
+pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
+    let named: Reference = args
+        .name
+        .parse()
+        .map_err(|error| Fault::from(anyhow::Error::new(error)).exit(Exit::Usage))?;
+    if named.digest().is_some() {
+        return Err(Fault::usage("cannot push a digest reference"));
+    }
+    let says_tag = args
+        .name
+        .rsplit('/')
+        .next()
+        .is_some_and(|it| it.contains(':'));
+    if args.all_tags && says_tag {
+        return Err(Fault::usage("tag can't be used with --all-tags/-a"));
+    }
+    let platform: Option<Platform> = match &args.platform {
+        Some(text) => Some(super::platform(Some(text))?),
+        None => None,
+    };
+    let mut settings = registries::settings()?;
+    for registry in &args.insecure {
+        settings.allow_insecure(registry);
+    }
+    let client = Client::new(settings, Box::new(DockerConfig));
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let give_up = Arc::clone(&cancelled);
+    let interrupt = Interrupt::watch(move || give_up.store(true, Ordering::SeqCst))
+        .map_err(anyhow::Error::new)?;
+    if !args.quiet {
+        print(&format!(
+            "The push refers to repository [{}]\n",
+            named.name()
+        ))?;
+    }
+    let snapshots = Snapshots::new(store);
+    for reference in names(snapshots.store(), &named, args.all_tags)? {
+        let images = images(snapshots.store(), &reference, platform.as_ref())?;
+        let audience = match args.quiet {
+            true => Audience::Nobody,
+            false => Audience::Output,
+        };
+        let watch = Watch(Board::new(audience, Arc::clone(&cancelled)));
+        let pushing = Pushing {
+            reference: &reference,
+            images: &images,
+            options: SaveOptions::default(),
+        };
+        let pushed = match export::push(&snapshots, &client, &pushing, &watch) {
+            Err(PushError::Cancelled) => return Ok(interrupt.exit().unwrap_or(Exit::Failure)),
+            pushed => pushed?,
+        };
+        watch.0.finish()?;
+        let tag = reference.tag().unwrap_or_default();
+        watch.0.line(&format!(
+            "{tag}: digest: {} size: {}",
+            pushed.digest, pushed.size
+        ))?;
+        if args.quiet {
+            print(&format!("{reference}\n"))?;
+        }
+    }
+    Ok(Exit::Success)
+}
+
+/// What is pushed: one name, or all of its repository.
+fn names(store: &Store, named: &Reference, all_tags: bool) -> Result<Vec<Reference>, Fault> {
+    if !all_tags {
+        return Ok(vec![named.clone()]);
+    }
+    let images = store.images()?;
+    let mut names: Vec<Reference> = images
+        .into_iter()
+        .flat_map(|(_, names)| names)
+        .filter(|name| name.name() == named.name() && name.tag().is_some())
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(missing(&named.name()));
+    }
+    Ok(names)
+}
+
+/// The images of a name: those of all platforms, or of one.
+fn images(
+    store: &Store,
+    name: &Reference,
+    platform: Option<&Platform>,
+) -> Result<Vec<ImageRecord>, Fault> {
+    let image = store
+        .image_named(name)?
+        .ok_or_else(|| missing(&name.to_string()))?;
+    let images = vec![image];
+    let Some(wanted) = platform else {
+        return Ok(images);
+    };
+    for image in images {
+        if config(store, &image)?.platform() == *wanted {
+            return Ok(vec![image]);
+        }
+    }
+    Err(Fault::from(anyhow::anyhow!(
+        "`{}` has no image for {wanted} here",
+        name.familiar()
+    )))
+}
+
+fn missing(name: &str) -> Fault {
+    Fault::from(anyhow::anyhow!(
+        "An image does not exist locally with the tag: {name}"
+    ))
+    .hint("`rbuild images` lists what there is, `rbuild tag` gives it the name to push")
+}
+
+struct Watch(Board);
+
+impl PushWatch for Watch {
+    fn layer(&self, diff_id: &Digest, state: PushState) {
+        self.0.show(diff_id, status(state));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+/// What docker calls the state.
+fn status(state: PushState) -> Status {
+    match state {
+        PushState::Preparing => Status::word("Preparing"),
+        PushState::Waiting => Status::word("Waiting"),
+        PushState::Pushing(current, total) => Status {
+            word: "Pushing".to_owned(),
+            bar: Some((current, total)),
+        },
+        PushState::Pushed => Status::word("Pushed"),
+        PushState::Existed => Status::word("Layer already exists"),
+        PushState::Mounted(repository) => Status::word(format!("Mounted from {repository}")),
+    }
+}

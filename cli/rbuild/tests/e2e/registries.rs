@@ -1,0 +1,343 @@
+//! Images from registries and into them, with the reference registry on the other side.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use kit::docker_registry::{Access, Server};
+use kit::rbuild::{Rbuild, finish, run};
+
+use super::{RBUILD, builds::verdicts, rbuild};
+
+/// What was asked of the registry for images since `before`, without the pings.
+fn asked(server: &Server, before: usize) -> Vec<String> {
+    let requests = server.requests().into_iter().skip(before);
+    requests.filter(|it| !it.ends_with(" /v2/")).collect()
+}
+
+/// A registry with busybox as `base:v1`, and an rbuild that has nothing.
+fn served() -> (Server, Rbuild, String) {
+    let server = Server::start(Access::Everybody);
+    let base = format!("{}/lib/base:v1", server.address());
+    let owner = rbuild();
+    owner.run(["tag", "busybox", &base]).success();
+    owner.run(["push", "-q", &base]).success();
+    (server, Rbuild::new(RBUILD), base)
+}
+
+#[test]
+fn a_base_comes_from_its_registry_once_and_only_where_a_step_needs_it_as_root() {
+    let (server, rbuild, base) = served();
+    let dockerfile = format!(
+        "FROM {base} AS one\nRUN echo hello > /a\nFROM one\nCOPY --from={base} /bin/cat /c\nRUN --mount=from={base},target=/m ls /m/bin/sh && cat /a\n"
+    );
+    rbuild.write("Dockerfile", dockerfile);
+    let build = |more: &[&str]| {
+        let line = ["build", "--progress=plain", "-t", "out", "."];
+        let built = rbuild.run(line.iter().chain(more)).success();
+        built.stderr
+    };
+
+    let before = server.requests().len();
+    let log = build(&[]);
+    for expected in [
+        format!("[internal] load metadata for {base}"),
+        format!("[one 1/2] FROM {base}@sha256:"),
+        format!("resolve {base}@sha256:"),
+        "extracting sha256:".to_owned(),
+    ] {
+        assert!(log.contains(&expected), "{expected}\n{log}");
+    }
+    let first = asked(&server, before);
+    assert_eq!(first.len(), 3, "a manifest, a config, a layer: {first:?}");
+
+    let before = server.requests().len();
+    let (cached, ran) = verdicts(&build(&[]));
+    assert_eq!((cached.len(), ran.len()), (3, 0));
+    assert_eq!(asked(&server, before), ["HEAD /v2/lib/base/manifests/v1"]);
+
+    let before = server.requests().len();
+    build(&["--offline"]);
+    assert_eq!(asked(&server, before), [""; 0]);
+
+    let log = build(&[]);
+    let pinned = log.split("FROM ").nth(1).unwrap();
+    let pinned = pinned.split_whitespace().next().unwrap();
+    rbuild.write(
+        "Dockerfile",
+        format!("FROM {pinned}\nRUN echo hello > /a\n"),
+    );
+    let before = server.requests().len();
+    let (cached, _) = verdicts(&build(&[]));
+    assert_eq!(cached.len(), 1);
+    assert_eq!(asked(&server, before), [""; 0]);
+}
+
+#[test]
+fn a_base_below_cached_steps_is_not_fetched_as_root() {
+    let (server, rbuild, base) = served();
+    // Two names for the same image: the layers come with the first.
+    let other = format!("{}/lib/other:v1", server.address());
+    rbuild.run(["pull", "-q", &base]).success();
+    rbuild.run(["tag", &base, &other]).success();
+    rbuild.run(["push", "-q", &other]).success();
+    rbuild.run(["rmi", "-f", &base, &other]).success();
+    rbuild.write("Dockerfile", format!("FROM {base}\nRUN echo hello > /a\n"));
+    rbuild.run(["build", "-q", "."]).success();
+    rbuild.write("Dockerfile", format!("FROM {other}\nRUN echo hello > /a\n"));
+    let before = server.requests().len();
+    rbuild.run(["build", "-q", "."]).success();
+    let asked = asked(&server, before);
+    assert!(
+        asked.iter().filter(|it| it.contains("/blobs/")).count() <= 1,
+        "the config at most: {asked:?}"
+    );
+}
+
+#[test]
+fn pull_asks_again_and_without_it_the_stores_own_image_counts_as_root() {
+    let (server, rbuild, base) = served();
+    rbuild.run(["pull", "-q", &base]).success();
+    rbuild.write("Dockerfile", format!("FROM {base}\nRUN echo hello > /a\n"));
+    let before = server.requests().len();
+    rbuild.run(["build", "-q", "."]).success();
+    assert_eq!(asked(&server, before), [""; 0]);
+    rbuild.run(["build", "-q", "--pull", "."]).success();
+    assert_eq!(asked(&server, before), ["HEAD /v2/lib/base/manifests/v1"]);
+}
+
+#[test]
+fn run_brings_in_what_is_missing_as_root() {
+    let (_server, rbuild, base) = served();
+    let never = rbuild
+        .run(["run", "--rm", "--pull=never", &base, "echo", "hello"])
+        .failure(125);
+    assert!(
+        never
+            .stderr
+            .contains(&format!("Unable to find image '{base}' locally")),
+        "{}",
+        never.stderr
+    );
+    let ran = rbuild
+        .run(["run", "--rm", &base, "echo", "hello"])
+        .success();
+    assert_eq!(ran.stdout, "hello\n");
+    for expected in [
+        format!("Unable to find image '{base}' locally\nv1: Pulling from "),
+        format!("Status: Downloaded newer image for {base}\n"),
+    ] {
+        assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
+    }
+    let again = rbuild
+        .run(["run", "--rm", &base, "echo", "hello"])
+        .success();
+    assert_eq!(again.stderr, "");
+    let always = rbuild
+        .run(["run", "--rm", "--pull=always", &base, "echo", "hello"])
+        .success();
+    assert!(
+        always.stderr.contains("Image is up to date"),
+        "{}",
+        always.stderr
+    );
+}
+
+#[test]
+fn what_is_pushed_is_sent_once_and_others_read_it_as_root() {
+    let (server, _, base) = served();
+    let rbuild = Rbuild::new(RBUILD);
+    rbuild.write("Dockerfile", format!("FROM {base}\nRUN echo hello > /a\n"));
+    let name = format!("{}/team/app", server.address());
+    let build = [
+        "build",
+        "-q",
+        "-t",
+        &format!("{name}:v1"),
+        "-t",
+        &format!("{name}:v2"),
+        ".",
+    ];
+    rbuild.run(build).success();
+    let push = |args: &[&str]| rbuild.run(["push"].iter().chain(args)).success().stdout;
+
+    let said = push(&[&format!("{name}:v1")]);
+    assert!(
+        said.starts_with(&format!("The push refers to repository [{name}]\n")),
+        "{said}"
+    );
+    assert_eq!(
+        said.matches(": Mounted from lib/base\n").count(),
+        1,
+        "{said}"
+    );
+    assert_eq!(said.matches(": Pushed\n").count(), 1, "{said}");
+    assert!(said.contains("\nv1: digest: sha256:"), "{said}");
+
+    let before = server.requests().len();
+    let again = push(&["-a", &name]);
+    assert_eq!(
+        again.matches(": Layer already exists\n").count(),
+        4,
+        "{again}"
+    );
+    assert!(
+        again.contains("\nv1: digest: ") && again.contains("\nv2: digest: "),
+        "{again}"
+    );
+    let sent = asked(&server, before);
+    assert!(
+        sent.iter()
+            .all(|it| it.starts_with("HEAD ") || it.contains("/manifests/")),
+        "{sent:?}"
+    );
+    let looked = format!("skopeo inspect --tls-verify=false --config docker://{name}:v2");
+    let looked = run(&mut rbuild.shell(&looked)).success().stdout;
+    assert!(looked.contains("RUN /bin/sh -c echo hello"), "{looked}");
+    let copied = format!("skopeo copy -q --src-tls-verify=false docker://{name}:v2 dir:copied");
+    run(&mut rbuild.shell(&copied)).success();
+
+    let missing = rbuild
+        .run(["push", &format!("{name}:v3")])
+        .failure(1)
+        .stderr;
+    assert!(
+        missing.contains("An image does not exist locally with the tag"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_login_is_kept_used_and_forgotten_as_root() {
+    let server = Server::start(Access::Somebody);
+    let rbuild = rbuild();
+    let name = format!("{}/app:v1", server.address());
+    rbuild.run(["tag", "busybox", &name]).success();
+    let config = rbuild.home().join("docker");
+    let with = |args: &[&str]| {
+        let mut command = rbuild.command(args);
+        command.env("DOCKER_CONFIG", &config);
+        command
+    };
+    let login = |password: &str| {
+        let line = [
+            "login",
+            "-u",
+            "somebody",
+            "--password-stdin",
+            server.address(),
+        ];
+        let mut child = with(&line)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        writeln!(stdin, "{password}").unwrap();
+        drop(stdin);
+        finish(child).unwrap()
+    };
+
+    let refused = run(&mut with(&["push", &name])).failure(1).stderr;
+    assert!(
+        refused.contains("denied") && refused.contains("rbuild login"),
+        "{refused}"
+    );
+    let wrong = login("wrong").failure(1);
+    assert!(
+        wrong.stderr.contains("refuses the credentials"),
+        "{}",
+        wrong.stderr
+    );
+    assert!(!config.exists());
+
+    let right = login("secret").success();
+    assert_eq!(right.stdout, "Login Succeeded\n");
+    assert!(
+        right.stderr.contains("stored unencrypted in"),
+        "{}",
+        right.stderr
+    );
+    let file = config.join("config.json");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    // base64 of `somebody:secret`
+    assert!(
+        fs::read_to_string(&file)
+            .unwrap()
+            .contains("c29tZWJvZHk6c2VjcmV0")
+    );
+    run(&mut with(&["push", "-q", &name])).success();
+
+    let forgotten = run(&mut with(&["logout", server.address()]))
+        .success()
+        .stdout;
+    assert_eq!(
+        forgotten,
+        format!("Removing login credentials for {}\n", server.address())
+    );
+    run(&mut with(&["push", "-q", &name])).failure(1);
+    let again = run(&mut with(&["logout", server.address()]))
+        .success()
+        .stdout;
+    assert_eq!(again, format!("Not logged in to {}\n", server.address()));
+
+    // A helper keeps them in a file of its own; docker's file says only that there is something.
+    let bin = rbuild.home().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let helper = bin.join("docker-credential-shelf");
+    let shelf = rbuild.home().join("shelf");
+    let script = format!(
+        "#!/bin/sh\nexec 2>&1\ncase $1 in\nstore) cat > {0} ;;\nget) cat {0} 2>/dev/null || {{ echo credentials not found in native keychain; exit 1; }} ;;\nerase) rm {0} ;;\nesac\n",
+        shelf.display()
+    );
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&file, "{\"credsStore\": \"shelf\", \"kept\": true}").unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let helped = |command: &mut Command| {
+        command
+            .env("PATH", &path)
+            .env("DOCKER_CONFIG", &config)
+            .output()
+    };
+    let secret = rbuild.home().join("secret");
+    fs::write(&secret, "secret\n").unwrap();
+    let mut command = rbuild.command([
+        "login",
+        "-u",
+        "somebody",
+        "--password-stdin",
+        server.address(),
+    ]);
+    let output = helped(command.stdin(fs::File::open(&secret).unwrap())).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let kept = fs::read_to_string(&file).unwrap();
+    assert!(
+        kept.contains("\"kept\": true") && !kept.contains("auth\""),
+        "{kept}"
+    );
+    assert!(
+        fs::read_to_string(&shelf)
+            .unwrap()
+            .contains("\"Secret\":\"secret\"")
+    );
+    assert!(
+        helped(&mut rbuild.command(["push", "-q", &name]))
+            .unwrap()
+            .status
+            .success()
+    );
+    assert!(
+        helped(&mut rbuild.command(["logout", server.address()]))
+            .unwrap()
+            .status
+            .success()
+    );
+    assert!(!shelf.exists());
+}

@@ -1,0 +1,315 @@
+//! Images into registries: layers packed and sent side by side, what is there already left out.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use oci::{Digest, ImageConfig, Reference, media_type};
+use registry::{Client, Pushed, RegistryError, Upload};
+use snapshot::Snapshots;
+use store::{ImageRecord, SnapshotId, Store, StoreError};
+
+use crate::manifest::{Descriptor, Index, Manifest};
+use crate::origins::Origins;
+use crate::save::{self, SaveError, SaveOptions, layer};
+
+/// How many layers are packed and sent at once, as docker does.
+const PARALLEL: usize = 5;
+
+/// Why an image was not pushed. What has been sent by then need not be sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The registry did not take it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// It cannot be read from the store.
+    #[error(transparent)]
+    Read(#[from] SaveError),
+    /// The person gave up.
+    #[error("canceled")]
+    Cancelled,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What goes where.
+#[derive(Debug)]
+pub struct Pushing<'a> {
+    /// The name under which the registry is to know it.
+    pub reference: &'a Reference,
+    /// The image; several, one a platform, become an index.
+    pub images: &'a [ImageRecord],
+    /// How layers are packed that are not packed yet: with gzip, unless it says otherwise.
+    pub options: SaveOptions,
+}
+
+/// An image that a registry has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PushedImage {
+    /// The digest of its manifest or index.
+    pub digest: Digest,
+    /// How long that is.
+    pub size: u64,
+}
+
+/// What happens to a layer while it is pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushState {
+    /// It waits for its turn.
+    Waiting,
+    /// It is packed, or looked up.
+    Preparing,
+    /// It is sent: bytes so far, and bytes in all.
+    Pushing(u64, u64),
+    /// The registry has all of it.
+    Pushed,
+    /// The registry had it before.
+    Existed,
+    /// The registry took it from this repository of its own.
+    Mounted(String),
+}
+
+/// Is told what happens to which layer, and asked whether to give up.
+pub trait PushWatch: Sync {
+    /// The layer with this diff id is in this state now.
+    fn layer(&self, diff_id: &Digest, state: PushState);
+
+    /// Whether the person has given up.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Gives a registry images and their name. The same images give the same manifests, and those that
+/// came from a registry keep theirs.
+///
+/// # Errors
+/// If the registry does not take them. It has no name then.
+pub fn push(
+    snapshots: &Snapshots,
+    client: &Client,
+    pushing: &Pushing<'_>,
+    watch: &dyn PushWatch,
+) -> Result<PushedImage, PushError> {
+    let sending = Sending {
+        snapshots,
+        client,
+        pushing,
+        watch,
+        sent: Mutex::default(),
+    };
+    sending.send_layers()?;
+    let reference = pushing.reference;
+    if let [image] = pushing.images {
+        let manifest = sending.send_config(image)?;
+        client.push_manifest(reference, &manifest.media_type, &manifest.bytes)?;
+        return Ok(manifest.pushed());
+    }
+    let mut entries = Vec::new();
+    for image in pushing.images {
+        let manifest = sending.send_config(image)?;
+        let pushed = manifest.pushed();
+        let by_digest = reference.only_digest(pushed.digest);
+        client.push_manifest(&by_digest, &manifest.media_type, &manifest.bytes)?;
+        let mut entry = Descriptor::new(&manifest.media_type, pushed.digest, pushed.size);
+        entry.platform = Some((&manifest.config.platform()).into());
+        entries.push(entry);
+    }
+    let index = save::json(&Index {
+        schema_version: 2,
+        media_type: media_type::INDEX,
+        manifests: entries,
+    });
+    let digest = client.push_manifest(reference, media_type::INDEX, &index)?;
+    Ok(PushedImage {
+        digest,
+        size: index.len() as u64,
+    })
+}
+
+/// What the threads share.
+struct Sending<'a> {
+    snapshots: &'a Snapshots,
+    client: &'a Client,
+    pushing: &'a Pushing<'a>,
+    watch: &'a dyn PushWatch,
+    /// The layers that the registry has, by their diff id.
+    sent: Mutex<HashMap<Digest, Descriptor>>,
+}
+
+/// A manifest as it is sent.
+struct Sent {
+    media_type: String,
+    bytes: Vec<u8>,
+    config: ImageConfig,
+}
+
+impl Sent {
+    fn pushed(&self) -> PushedImage {
+        PushedImage {
+            digest: Digest::of(&self.bytes),
+            size: self.bytes.len() as u64,
+        }
+    }
+}
+
+impl Sending<'_> {
+    fn store(&self) -> &Store {
+        self.snapshots.store()
+    }
+
+    /// Sends all layers of all images, each once.
+    fn send_layers(&self) -> Result<(), PushError> {
+        let mut wanted = Vec::new();
+        let mut leases = Vec::new();
+        let mut seen = HashSet::new();
+        for image in self.pushing.images {
+            let rows = save::rows(self.store(), image)?;
+            // Somebody may remove the image meanwhile; its layers stay until they are sent.
+            let tops: Vec<SnapshotId> = rows.last().map(|row| row.id).into_iter().collect();
+            leases.push(self.store().lease(&tops, &[image.id])?);
+            for (index, diff_id) in image.diff_ids.iter().enumerate().rev() {
+                if seen.insert(*diff_id) {
+                    self.watch.layer(diff_id, PushState::Preparing);
+                    wanted.push(layer::Wanted {
+                        diff_id: *diff_id,
+                        files: rows.get(index).map(|row| row.id),
+                    });
+                }
+            }
+        }
+        for later in wanted.iter().skip(PARALLEL) {
+            self.watch.layer(&later.diff_id, PushState::Waiting);
+        }
+        let queue = Mutex::new(wanted.iter());
+        // A function, so that the lock is held no longer than it takes.
+        let take = || lock(&queue).next();
+        let failure = Mutex::new(None);
+        std::thread::scope(|threads| {
+            for _ in 0..PARALLEL.min(wanted.len()) {
+                threads.spawn(|| {
+                    while let Some(next) = take() {
+                        if let Err(error) = self.send_layer(next) {
+                            lock(&failure).get_or_insert(error);
+                            // The others end with the layer they are at.
+                            *lock(&queue) = [].iter();
+                        }
+                    }
+                });
+            }
+        });
+        drop(leases);
+        match lock(&failure).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    fn send_layer(&self, wanted: &layer::Wanted) -> Result<(), PushError> {
+        if self.watch.is_cancelled() {
+            return Err(PushError::Cancelled);
+        }
+        let descriptor = layer::packed(self.snapshots, &self.pushing.options, *wanted)?;
+        let state = self.send_blob(&descriptor, &|sent| {
+            self.watch
+                .layer(&wanted.diff_id, PushState::Pushing(sent, descriptor.size));
+        })?;
+        self.watch.layer(&wanted.diff_id, state);
+        lock(&self.sent).insert(wanted.diff_id, descriptor);
+        Ok(())
+    }
+
+    fn send_blob(
+        &self,
+        descriptor: &Descriptor,
+        progress: &dyn Fn(u64),
+    ) -> Result<PushState, PushError> {
+        let reference = self.pushing.reference;
+        let digest = descriptor.digest;
+        let elsewhere = Origins::of(self.store(), reference)?.elsewhere(&digest, reference);
+        let mut content = Content {
+            watch: self.watch,
+            file: self.store().open_blob(&digest)?,
+        };
+        let upload = Upload {
+            digest,
+            mount_from: elsewhere.as_deref(),
+            content: &mut content,
+            progress,
+        };
+        let pushed = self.client.push_blob(reference, upload).map_err(|error| {
+            match self.watch.is_cancelled() {
+                true => PushError::Cancelled,
+                false => error.into(),
+            }
+        })?;
+        Origins::of(self.store(), reference)?.add(&digest, reference);
+        Ok(match (pushed, elsewhere) {
+            (Pushed::Existed, _) => PushState::Existed,
+            (Pushed::Mounted, Some(repository)) => PushState::Mounted(repository),
+            (Pushed::Sent | Pushed::Mounted, _) => PushState::Pushed,
+        })
+    }
+
+    /// Sends the config of an image whose layers are sent, and makes its manifest.
+    fn send_config(&self, image: &ImageRecord) -> Result<Sent, PushError> {
+        let bytes = save::read_blob(self.store(), &image.id)?;
+        let config: ImageConfig =
+            serde_json::from_slice(&bytes).map_err(|source| SaveError::Config {
+                id: image.id,
+                source,
+            })?;
+        let size = bytes.len() as u64;
+        let own = Descriptor::new(media_type::CONFIG, image.id, size);
+        self.send_blob(&own, &|_| {})?;
+        let sent = lock(&self.sent);
+        let layers: Vec<Descriptor> = image
+            .diff_ids
+            .iter()
+            .filter_map(|diff_id| sent.get(diff_id).cloned())
+            .collect();
+        drop(sent);
+        if let Some((media_type, bytes)) = save::original_manifest(self.store(), image, &layers)? {
+            return Ok(Sent {
+                media_type,
+                bytes,
+                config,
+            });
+        }
+        let bytes = save::json(&Manifest {
+            schema_version: 2,
+            media_type: media_type::MANIFEST,
+            config: own,
+            layers,
+        });
+        // What the registry calls the image by is of use to whoever has it here.
+        let known = ImageRecord {
+            manifest: Some(self.store().put_blob(&bytes)?),
+            ..image.clone()
+        };
+        self.store().put_image(&known, &[])?;
+        Ok(Sent {
+            media_type: media_type::MANIFEST.to_owned(),
+            bytes,
+            config,
+        })
+    }
+}
+
+/// The bytes of a blob, until the person gives up.
+struct Content<'a> {
+    watch: &'a dyn PushWatch,
+    file: std::fs::File,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.watch.is_cancelled() {
+            return Err(io::Error::other("canceled"));
+        }
+        self.file.read(buffer)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
