@@ -4,16 +4,18 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci::{Digest, Key, KeyHasher};
-use rustix::fs::{AtFlags, Gid, Mode, Uid};
+use rustix::fs::Mode;
 use store::{NewSnapshot, SnapshotId, TmpDir};
 
 use crate::layer::{Layer, Written};
 use crate::mount::{self, Overlay, Writes};
 use crate::overlay;
+use crate::owner;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
-use crate::tree::Tree;
+use crate::tree::{Entry, Kind, Tree};
 use crate::walk::{Origin, Walk};
 
 /// A layer under construction on top of a chain, in a work directory of the store that goes when
@@ -24,6 +26,8 @@ pub struct Active {
     parent: Option<SnapshotId>,
     tmp: TmpDir,
     written: Arc<Written>,
+    /// Whether others than this process may have written.
+    mounted: AtomicBool,
 }
 
 impl Snapshots {
@@ -34,6 +38,7 @@ impl Snapshots {
             parent,
             tmp: self.store.tmp_dir()?,
             written: Arc::default(),
+            mounted: AtomicBool::new(false),
         };
         for directory in [active.staged(), active.upper(), active.work()] {
             fs::create_dir(&directory).map_err(SnapshotError::file("create", &directory))?;
@@ -59,6 +64,7 @@ impl Active {
     /// Everything that holds the mount must be gone before [`Active::commit`], and while it is there
     /// nothing else may write into [`Active::upper`].
     pub fn mount(&self) -> Result<OwnedFd, SnapshotError> {
+        self.mounted.store(true, Ordering::Relaxed);
         let layers = self.snapshots.open_layers(self.parent)?;
         let failed = |source| SnapshotError::Mount {
             layers: layers.len() + 1,
@@ -126,7 +132,30 @@ impl Active {
             known: &*self.written,
             origin: Origin::Layer,
         };
-        Ok(Tree::new(walk.run(Path::new(""))?))
+        let mut entries = walk.run(Path::new(""))?;
+        if self.mounted.load(Ordering::Relaxed) && !owner::is_anybody_there() {
+            self.keep_owners(&mut entries)?;
+        }
+        Ok(Tree::new(entries))
+    }
+
+    /// Gives back the owners of symlinks that the kernel copied from below when their directory entry or
+    /// their times were changed: it cannot have kept a note of them.
+    fn keep_owners(&self, entries: &mut [Entry]) -> Result<(), SnapshotError> {
+        let is_link = |it: &Entry| matches!(it.kind, Kind::Symlink(_) | Kind::Fifo);
+        if !entries.iter().any(is_link) {
+            return Ok(());
+        }
+        let below = self.snapshots.merged(self.parent)?;
+        for entry in entries.iter_mut().filter(|it| is_link(it)) {
+            if let Some(old) = below.get(&entry.path)
+                && old.kind == entry.kind
+                && (entry.uid, entry.gid) == (0, 0)
+            {
+                (entry.uid, entry.gid) = (old.uid, old.gid);
+            }
+        }
+        Ok(())
     }
 
     /// The chain id with this layer on top, if that of the chain below is known.
@@ -149,10 +178,10 @@ impl Active {
         };
         let below = open_directory(&self.snapshots.store.snapshot_fs(parent))?;
         let stat = rustix::fs::fstat(&below).map_err(failed)?;
-        let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        if (stat.st_uid, stat.st_gid) != (0, 0) {
-            rustix::fs::chownat(&dir, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
-                .map_err(failed)?;
+        let owner = owner::of(below.as_fd(), (stat.st_uid, stat.st_gid));
+        let owner = owner.map_err(SnapshotError::file("read", &upper))?;
+        if owner != (0, 0) {
+            owner::give(&dir, owner).map_err(SnapshotError::file("prepare", &upper))?;
         }
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(failed)?;
         let attributes = overlay::read_xattrs(below.as_fd());

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use store::SnapshotId;
 
 use crate::archive::{Header, Writer};
+use crate::owner;
 use crate::root::open_in_root;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
 use crate::tree::{Entry, Kind, Xattr};
@@ -93,7 +94,10 @@ impl Snapshots {
         let stat = rustix::fs::fstat(&dir).map_err(|error| {
             SnapshotError::file("read", &self.store.snapshot_fs(parent))(error.into())
         })?;
-        Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid))
+        let owner = owner::of(dir.as_fd(), (stat.st_uid, stat.st_gid));
+        let (uid, gid) =
+            owner.map_err(SnapshotError::file("read", &self.store.snapshot_fs(parent)))?;
+        Ok((stat.st_mode & 0o7777, uid, gid))
     }
 }
 

@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::Key;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Statx, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Statx, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::overlay;
+use crate::owner::{self, Owners};
 use crate::source::{self, Followed, Lookup, ResolveError, Seen};
 use crate::tree::Xattr;
 use crate::walk::{Known, read_names};
@@ -37,6 +38,7 @@ pub struct Layer {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     files: Mutex<HashMap<Version, Key>>,
+    owners: Owners,
 }
 
 /// Inode, size and time of the last change, of content or anything else.
@@ -54,6 +56,10 @@ impl Known for Written {
     }
 
     fn learn(&self, _: &Statx, _: Key, _: &[Xattr]) {}
+
+    fn owner(&self, seen: &Statx) -> Option<(u32, u32)> {
+        self.owners.get(seen.stx_ino)
+    }
 }
 
 /// Which tree's symlinks are followed on the way to a place.
@@ -127,6 +133,12 @@ impl Layer {
             .clear();
     }
 
+    /// Gives what is at `name` in a directory of this layer to somebody, or notes it; a symlink is not
+    /// followed.
+    pub fn give_at(&self, dir: BorrowedFd<'_>, name: &[u8], owner: (u32, u32)) -> io::Result<()> {
+        owner::give_at(dir, name, owner, &self.written.owners)
+    }
+
     /// The root directory.
     pub fn root(&self) -> io::Result<Directory> {
         let lower = self.lower.as_ref().map(OwnedFd::try_clone).transpose()?;
@@ -175,7 +187,14 @@ impl Layer {
     }
 
     /// Puts what another tree has at `path` at the same path here: directories without their content.
-    pub(crate) fn take_over(&self, tree: &crate::Root, path: &Path) -> io::Result<()> {
+    ///
+    /// What is no directory belongs to `owner`.
+    pub(crate) fn take_over(
+        &self,
+        tree: &crate::Root,
+        path: &Path,
+        owner: (u32, u32),
+    ) -> io::Result<()> {
         let mut directory = self.root()?;
         let mut above = PathBuf::new();
         for component in path.components() {
@@ -187,7 +206,12 @@ impl Layer {
             let stat = rustix::fs::fstat(&found)?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 directory.make_room(name)?;
-                return directory.copy_in(name, found.as_fd());
+                directory.copy_in(name, found.as_fd())?;
+                return if owner::is_anybody_there() {
+                    Ok(())
+                } else {
+                    self.give_at(directory.own(), name.as_bytes(), owner)
+                };
             }
             let mut made = |made: &Directory| {
                 copy_metadata(
@@ -544,11 +568,7 @@ fn open_child(dir: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
 /// Makes an open directory look like another: owner, mode, attributes, times.
 pub(crate) fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let stat = rustix::fs::fstat(from)?;
-    rustix::fs::fchown(
-        to,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )?;
+    owner::give(to, owner::of(from, (stat.st_uid, stat.st_gid))?)?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     for xattr in overlay::read_xattrs(from)? {
         overlay::set_xattr_at(to, b".", &xattr)?;

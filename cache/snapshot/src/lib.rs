@@ -25,6 +25,7 @@ pub mod layer;
 mod local;
 mod mount;
 pub mod overlay;
+pub mod owner;
 pub mod pattern;
 mod recover;
 mod root;

@@ -8,7 +8,8 @@ use rustix::io::Errno;
 
 use crate::tree::Xattr;
 
-const OWN: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Overlayfs's, and those in which [`owner`](crate::owner) keeps its notes.
+const OWN: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"user.rbuild."];
 
 /// The attribute of a directory that hides what is below it, by what the kernel looks at here.
 fn opaque() -> &'static str {
@@ -57,7 +58,7 @@ pub fn is_whiteout(mode: u32, device: u64) -> bool {
     FileType::from_raw_mode(mode) == FileType::CharacterDevice && device == 0
 }
 
-/// The extended attributes of an open file, sorted, without overlay's own.
+/// The extended attributes of an open file, sorted, without overlay's and rbuild's own.
 pub fn read_xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
     let names = match grown(|buffer| rustix::fs::flistxattr(file, buffer)) {
         Err(error) if unsupported(&error) => return Ok(Vec::new()),
@@ -90,13 +91,13 @@ pub fn set_xattr_at(dir: BorrowedFd<'_>, name: &[u8], xattr: &Xattr) -> io::Resu
     )?)
 }
 
-/// Whether overlayfs keeps this attribute for itself: nobody else may set it, and no layer shows it.
+/// Whether overlayfs or rbuild keeps this attribute for itself: nobody else may set it, and no layer shows it.
 pub fn is_own(name: &[u8]) -> bool {
     OWN.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// One name in an open directory, as a path whose last component is the only one that is looked up.
-fn path_at(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+pub(crate) fn path_at(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path

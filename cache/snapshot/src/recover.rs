@@ -1,5 +1,6 @@
 //! After the machine went down: which layers are still what they were.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -7,8 +8,9 @@ use oci::KeyHasher;
 use rustix::io::Errno;
 use store::{SnapshotId, SnapshotRow};
 
+use crate::owner;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
-use crate::tree::Tree;
+use crate::tree::{Kind, Tree};
 use crate::walk::{NothingKnown, Origin, Walk};
 
 impl Snapshots {
@@ -56,10 +58,19 @@ impl Snapshots {
             Err(error) if is_damage(&error) => Ok(false),
             Err(error) => Err(error),
         };
-        Ok(root(self.tree(row.id))? && root(self.walk_again(row.id))?)
+        let written = self.tree(row.id);
+        let links = match &written {
+            Ok(tree) if !owner::is_anybody_there() => owners_of_links(tree),
+            _ => HashMap::new(),
+        };
+        Ok(root(written)? && root(self.walk_again(row.id, &links))?)
     }
 
-    fn walk_again(&self, id: SnapshotId) -> Result<Tree, SnapshotError> {
+    fn walk_again(
+        &self,
+        id: SnapshotId,
+        links: &HashMap<Box<[u8]>, (u32, u32)>,
+    ) -> Result<Tree, SnapshotError> {
         let root = open_directory(&self.store.snapshot_fs(id))?;
         let walk = Walk {
             root: root.as_fd(),
@@ -67,8 +78,25 @@ impl Snapshots {
             known: &NothingKnown,
             origin: Origin::Layer,
         };
-        Ok(Tree::new(walk.run(Path::new(""))?))
+        let mut entries = walk.run(Path::new(""))?;
+        for entry in &mut entries {
+            if let Some((uid, gid)) = links.get(&entry.path) {
+                (entry.uid, entry.gid) = (*uid, *gid);
+            }
+        }
+        Ok(Tree::new(entries))
     }
+}
+
+/// Owners of which nothing but the manifest knows.
+fn owners_of_links(tree: &Tree) -> HashMap<Box<[u8]>, (u32, u32)> {
+    let links = tree
+        .entries()
+        .iter()
+        .filter(|it| matches!(it.kind, Kind::Symlink(_) | Kind::Fifo));
+    links
+        .map(|it| (it.path.clone(), (it.uid, it.gid)))
+        .collect()
 }
 
 /// Whether the disk has lost something, rather than that this process could not look.

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use store::{SnapshotId, Store, StoreError};
 
 use crate::mount::{self, Overlay};
+use crate::owner;
 use crate::tree::{Merged, Tree, TreeError};
 use crate::walk::WalkError;
 
@@ -159,6 +160,15 @@ impl Snapshots {
         }
         remembered.chains.insert(top, Arc::clone(&merged));
         Ok(merged)
+    }
+
+    /// What a chain shows, where its files do not say themselves to whom they belong: outside of the first
+    /// user namespace.
+    pub fn owners(&self, top: Option<SnapshotId>) -> Result<Option<Arc<Merged>>, SnapshotError> {
+        if owner::is_anybody_there() {
+            return Ok(None);
+        }
+        self.merged(top).map(Some)
     }
 
     /// The directories of a chain's layers, topmost first, open.

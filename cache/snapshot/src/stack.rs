@@ -54,7 +54,7 @@ impl Snapshots {
             .filter(|entry| !entry.path.is_empty() && is_changed(entry, &before))
         {
             layer
-                .take_over(&view, entry.path())
+                .take_over(&view, entry.path(), (entry.uid, entry.gid))
                 .map_err(failed(entry))?;
         }
         for entry in before
@@ -67,7 +67,9 @@ impl Snapshots {
             if !matches!(after.look(parent), Ok(Some(Seen::Directory))) {
                 continue;
             }
-            layer.take_over(&view, parent).map_err(failed(entry))?;
+            layer
+                .take_over(&view, parent, (0, 0))
+                .map_err(failed(entry))?;
             let directory = layer.open_own(parent).map_err(failed(entry))?;
             let name = path.file_name().unwrap_or_default();
             overlay::make_whiteout(directory.own(), name.as_encoded_bytes())

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::archive::{Archive, ArchiveError, Member, MemberKind};
 use crate::layer::{Directory, Follow, Layer, Present};
 use crate::overlay;
+use crate::owner;
 use crate::root::open_in_root;
 use crate::source::ResolveError;
 use crate::tree::Xattr;
@@ -245,11 +246,7 @@ impl Target<'_> {
     /// Directories that are made because no member names them belong to whom everything belongs.
     fn own(&self, made: &Directory) -> io::Result<()> {
         match self.how.owner {
-            Some((uid, gid)) => Ok(rustix::fs::fchown(
-                made.own(),
-                Some(Uid::from_raw(uid)),
-                Some(Gid::from_raw(gid)),
-            )?),
+            Some(owner) => owner::give(made.own(), owner),
             None => Ok(()),
         }
     }
@@ -462,15 +459,13 @@ impl Target<'_> {
         .map_err(|error| failed(error.into()))
     }
 
-    fn owner_of(&self, member: &Member) -> (Option<Uid>, Option<Gid>) {
-        let (uid, gid) = self.how.owner.unwrap_or((member.uid, member.gid));
-        (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+    fn owner_of(&self, member: &Member) -> (u32, u32) {
+        self.how.owner.unwrap_or((member.uid, member.gid))
     }
 
     /// Owner first: a change of it clears set-id bits and file capabilities.
     fn set_file_metadata(&self, file: &File, member: &Member) -> io::Result<()> {
-        let (uid, gid) = self.owner_of(member);
-        rustix::fs::fchown(file, uid, gid)?;
+        owner::give(file, self.owner_of(member))?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(member.mode))?;
         for xattr in settable(&member.xattrs) {
             let flags = rustix::fs::XattrFlags::empty();
@@ -481,8 +476,7 @@ impl Target<'_> {
     }
 
     fn set_metadata(&self, dir: BorrowedFd<'_>, name: &[u8], member: &Member) -> io::Result<()> {
-        let (uid, gid) = self.owner_of(member);
-        rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        self.layer.give_at(dir, name, self.owner_of(member))?;
         if !matches!(member.kind, MemberKind::Symlink(_)) {
             // Not a symlink: this very name was just made, and nobody else works here.
             rustix::fs::chmodat(
@@ -627,14 +621,7 @@ fn make_node(
     kind: FileType,
     device: (u32, u32),
 ) -> io::Result<()> {
-    let device = rustix::fs::makedev(device.0, device.1);
-    Ok(rustix::fs::mknodat(
-        dir,
-        name,
-        kind,
-        Mode::from_raw_mode(0o600),
-        device,
-    )?)
+    owner::make_node(dir, name, kind, rustix::fs::makedev(device.0, device.1))
 }
 
 /// All attributes but overlayfs's own, with which an archive could forge what other layers show.
@@ -688,8 +675,10 @@ impl Directory {
         match kind {
             FileType::RegularFile => {
                 let mut from = File::from(crate::root::reopen(from, OFlags::RDONLY)?);
-                io::copy(&mut from, &mut create(dir, name)?)?;
-                chown(dir, name, &stat)?;
+                let mut to = create(dir, name)?;
+                io::copy(&mut from, &mut to)?;
+                owner::give(&to, owner::of(from.as_fd(), (stat.st_uid, stat.st_gid))?)?;
+                owner::copy_device(from.as_fd(), to.as_fd())?;
                 for xattr in overlay::read_xattrs(from.as_fd())? {
                     overlay::set_xattr_at(dir, name.as_bytes(), &xattr)?;
                 }
@@ -699,7 +688,7 @@ impl Directory {
                 let text = OsString::from_vec(text.into_bytes());
                 rustix::fs::symlinkat(text.as_os_str(), dir, name)?;
             }
-            _ => rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), stat.st_rdev)?,
+            _ => owner::make_node(dir, name, kind, stat.st_rdev)?,
         }
         if kind != FileType::RegularFile {
             chown(dir, name, &stat)?;

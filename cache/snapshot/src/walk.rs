@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 
 use crate::overlay;
+use crate::owner;
 use crate::pattern::Matcher;
 use crate::root::open_in_root;
 use crate::tree::{Entry, Kind, Tree, Xattr, content_key};
@@ -60,6 +61,11 @@ pub(crate) trait Known: Sync {
 
     /// Takes note of what was read.
     fn learn(&self, seen: &Statx, content: Key, xattrs: &[Xattr]);
+
+    /// To whom a symlink or a pipe of a layer belongs that could not be given to him.
+    fn owner(&self, _: &Statx) -> Option<(u32, u32)> {
+        None
+    }
 }
 
 /// Knows nothing.
@@ -215,7 +221,7 @@ impl Walk<'_> {
         let seen = stat(dir, name)?;
         let mode = u32::from(seen.stx_mode);
         let device = (seen.stx_rdev_major, seen.stx_rdev_minor);
-        let (kind, xattrs) = match FileType::from_raw_mode(mode) {
+        let (mut kind, xattrs) = match FileType::from_raw_mode(mode) {
             FileType::RegularFile => self.file(dir, name, &seen)?,
             FileType::Directory => self.directory_itself(dir, name)?,
             FileType::Symlink => {
@@ -236,9 +242,18 @@ impl Walk<'_> {
             FileType::Fifo => (Kind::Fifo, self.xattrs_at(dir, name)?),
             _ => (Kind::Socket, Vec::new()),
         };
-        let (uid, gid) = match self.origin {
-            Origin::Layer => (seen.stx_uid, seen.stx_gid),
-            Origin::Host => (0, 0),
+        let (uid, gid) = match (self.origin, &kind) {
+            (Origin::Host, _) => (0, 0),
+            (Origin::Layer, Kind::File { .. } | Kind::Directory { .. }) => {
+                let own = (seen.stx_uid, seen.stx_gid);
+                let noted = owner::noted_at(dir, name.to_bytes(), own)?;
+                kind = noted.device.unwrap_or(kind);
+                noted.owner
+            }
+            (Origin::Layer, _) => self
+                .known
+                .owner(&seen)
+                .unwrap_or((seen.stx_uid, seen.stx_gid)),
         };
         let several = seen.stx_nlink > 1 && matches!(kind, Kind::File { .. });
         let inode = several.then_some((seen.stx_dev_major, seen.stx_dev_minor, seen.stx_ino));

@@ -10,12 +10,14 @@ mod transfer;
 mod unpack;
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llb::op::{File, FileAction, FileChange, Tree};
+use rustix::fs::Stat;
 use snapshot::source::{Lookup, ResolveError, SourceError};
-use snapshot::{Active, Layer, Local, PatternError, Root, SnapshotError, UnpackError};
+use snapshot::{Active, Layer, Local, Merged, PatternError, Root, SnapshotError, UnpackError};
 use store::SnapshotId;
 
 use crate::{Context, Ops, Ref};
@@ -172,27 +174,42 @@ pub(crate) enum Readable {
     /// A directory of the session.
     Local(Arc<Local>),
     /// A mounted chain.
-    Chain(Root),
+    Chain {
+        /// The mount.
+        root: Root,
+        /// What says to whom its files belong, where they do not say it themselves.
+        owners: Option<Arc<Merged>>,
+    },
 }
 
 impl Readable {
     pub(crate) fn lookup(&self) -> &dyn Lookup {
         match self {
             Self::Local(local) => &**local,
-            Self::Chain(root) => root,
+            Self::Chain { root, .. } => root,
         }
     }
 
     pub(crate) fn root(&self) -> &Root {
         match self {
             Self::Local(local) => local.root(),
-            Self::Chain(root) => root,
+            Self::Chain { root, .. } => root,
         }
     }
 
-    /// The host's users own nothing in an image.
     pub(crate) fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
+    }
+
+    /// To whom what is at a real path belongs. The host's users own nothing in an image.
+    pub(crate) fn owner(&self, path: &Path, stat: &Stat) -> (u32, u32) {
+        match self {
+            Self::Local(_) => (0, 0),
+            Self::Chain { owners, .. } => owners
+                .as_ref()
+                .and_then(|tree| tree.get(path.as_os_str().as_bytes()))
+                .map_or((stat.st_uid, stat.st_gid), |entry| (entry.uid, entry.gid)),
+        }
     }
 }
 
@@ -301,9 +318,10 @@ impl Trees<'_> {
             },
             Tree::Action(earlier) => Some(self.finish(number, earlier)?),
         };
-        Ok(Readable::Chain(Root::from_fd(
-            self.ops.snapshots.view(top)?,
-        )))
+        Ok(Readable::Chain {
+            root: Root::from_fd(self.ops.snapshots.view(top)?),
+            owners: self.ops.snapshots.owners(top)?,
+        })
     }
 
     /// Whether nothing but the base of one later action needs what `action` made.

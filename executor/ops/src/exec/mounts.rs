@@ -272,7 +272,8 @@ fn begin_cache(path: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<(), Exe
         source,
     };
     if fs::read_dir(path).map_err(failed)?.next().is_none() {
-        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
+        let directory = fs::File::open(path).map_err(failed)?;
+        snapshot::owner::give(&directory, (uid, gid)).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use llb::op::Copy;
-use rustix::fs::{Gid, Mode as Permissions, Uid};
+use rustix::fs::Mode as Permissions;
 use snapshot::layer::{Directory, Follow};
 use snapshot::source::{self, Argument, Source};
 use snapshot::{Matcher, Patterns};
@@ -162,12 +162,7 @@ pub(super) fn make_directories(
     attributes: &Attributes,
 ) -> Result<Directory, FileError> {
     let mut made = |made: &Directory| -> io::Result<()> {
-        let (uid, gid) = attributes.owner.unwrap_or((0, 0));
-        rustix::fs::fchown(
-            made.own(),
-            Some(Uid::from_raw(uid)),
-            Some(Gid::from_raw(gid)),
-        )?;
+        snapshot::owner::give(made.own(), attributes.owner.unwrap_or((0, 0)))?;
         let mode = attributes
             .mode
             .as_ref()

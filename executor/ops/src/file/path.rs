@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use llb::op::{FileChange, Owner};
-use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::fs::{Mode, OFlags};
 use snapshot::layer::{Directory, Follow};
 
 use super::{Change, FileError, owner};
@@ -51,8 +51,7 @@ fn write(
         Mode::from_raw_mode(0o600),
     )?);
     file.write_all(data)?;
-    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-    rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+    snapshot::owner::give(&file, owner)?;
     Ok(rustix::fs::fchmod(
         &file,
         Mode::from_raw_mode(mode & 0o7777),
@@ -173,6 +172,5 @@ fn numbers(change: &Change<'_>, owner: Option<&Owner>) -> Result<(u32, u32), Fil
 }
 
 fn own(made: &Directory, owner: (u32, u32)) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-    Ok(rustix::fs::fchown(made.own(), Some(uid), Some(gid))?)
+    snapshot::owner::give(made.own(), owner)
 }

@@ -13,13 +13,12 @@ use std::sync::{Mutex, PoisonError};
 use oci::Key;
 use rayon::prelude::*;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode as Permissions, OFlags, Stat, StatxFlags, Timestamps, Uid,
-    XattrFlags,
+    AtFlags, FileType, Mode as Permissions, OFlags, Stat, StatxFlags, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 use snapshot::layer::{Directory, times};
 use snapshot::source::Lookup;
-use snapshot::{Layer, Matcher, Patterns, overlay};
+use snapshot::{Layer, Matcher, Patterns, overlay, owner};
 
 use super::mode::Mode;
 use super::{FileError, Readable};
@@ -138,12 +137,11 @@ impl<'a> Transfer<'a> {
             .root()
             .open_dir(from)
             .map_err(FileError::read(from))?;
-        let stat = rustix::fs::fstat(&dir).map_err(|error| FileError::read(from)(error.into()))?;
         let directory = self
             .layer
             .open_directory(to, &mut |_| Ok(()))
             .map_err(FileError::write(to))?;
-        self.dress_directory(&dir, &stat, &directory, to)
+        self.dress_directory(&dir, from, &directory, to)
     }
 
     /// Sets what could only be set at the end.
@@ -271,8 +269,7 @@ impl<'a> Transfer<'a> {
             .root()
             .open_dir(&from)
             .map_err(FileError::read(&from))?;
-        let stat = rustix::fs::fstat(&dir).map_err(|error| FileError::read(&from)(error.into()))?;
-        self.dress_directory(&dir, &stat, &made, &to)?;
+        self.dress_directory(&dir, &from, &made, &to)?;
         Ok(Item {
             from,
             below,
@@ -284,7 +281,7 @@ impl<'a> Transfer<'a> {
     fn leaves_out(&self, from: &Path, below: &Path) -> bool {
         let ignored = match self.from {
             Readable::Local(local) => local.ignore().excludes(from),
-            Readable::Chain(_) => false,
+            Readable::Chain { .. } => false,
         };
         ignored || self.exclude.excludes(below)
     }
@@ -294,7 +291,7 @@ impl<'a> Transfer<'a> {
             Readable::Local(local) => {
                 local.ignore().excludes(from) && local.ignore().excludes_all_below(from)
             }
-            Readable::Chain(_) => false,
+            Readable::Chain { .. } => false,
         };
         ignored || (self.exclude.excludes(below) && self.exclude.excludes_all_below(below))
     }
@@ -395,7 +392,7 @@ impl<'a> Transfer<'a> {
         let mut write = || -> io::Result<()> {
             let mut to = create(place)?;
             let content = self.bytes(&mut from, &mut to, origin.stat.st_size as u64)?;
-            let xattrs = self.dress_file(&from, origin.stat, &to, place)?;
+            let xattrs = self.dress_file(&from, origin, &to, place)?;
             // The commit need not read what was just read.
             match content.filter(|_| xattrs == 0) {
                 Some(content) => self.layer.note(to.as_fd(), content),
@@ -460,13 +457,7 @@ impl<'a> Transfer<'a> {
                 let reason = "the device 0:0 means a removed file to overlayfs";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
             }
-            _ => rustix::fs::mknodat(
-                dir,
-                place.name,
-                kind,
-                Permissions::from_raw_mode(0o600),
-                origin.stat.st_rdev,
-            )?,
+            _ => owner::make_node(dir, place.name, kind, origin.stat.st_rdev)?,
         }
         rustix::fs::chmodat(
             dir,
@@ -484,17 +475,10 @@ impl<'a> Transfer<'a> {
         )?)
     }
 
-    fn owner(&self, stat: &Stat) -> (u32, u32) {
-        match self.attributes.owner {
-            Some(owner) => owner,
-            None if self.from.is_local() => (0, 0),
-            None => (stat.st_uid, stat.st_gid),
-        }
-    }
-
-    fn ids(&self, stat: &Stat) -> (Option<Uid>, Option<Gid>) {
-        let (uid, gid) = self.owner(stat);
-        (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+    fn owner(&self, path: &Path, stat: &Stat) -> (u32, u32) {
+        self.attributes
+            .owner
+            .unwrap_or_else(|| self.from.owner(path, stat))
     }
 
     fn mode(&self, stat: &Stat) -> u32 {
@@ -511,17 +495,17 @@ impl<'a> Transfer<'a> {
     fn dress_file(
         &self,
         from: &File,
-        stat: &Stat,
+        origin: &Origin<'_>,
         to: &File,
         place: &Place<'_>,
     ) -> io::Result<usize> {
-        let owner = self.owner(stat);
+        let stat = origin.stat;
+        let owner = self.owner(origin.path, stat);
         if place.inherited != Some(owner) {
-            rustix::fs::fchown(
-                to,
-                Some(Uid::from_raw(owner.0)),
-                Some(Gid::from_raw(owner.1)),
-            )?;
+            owner::give(to, owner)?;
+        }
+        if !self.from.is_local() {
+            owner::copy_device(from.as_fd(), to.as_fd())?;
         }
         rustix::fs::fchmod(to, Permissions::from_raw_mode(self.mode(stat)))?;
         let xattrs = copy_xattrs(from.as_fd(), to.as_fd())?;
@@ -531,27 +515,27 @@ impl<'a> Transfer<'a> {
 
     fn dress_directory(
         &self,
-        from: &OwnedFd,
-        stat: &Stat,
+        dir: &OwnedFd,
+        from: &Path,
         to: &Directory,
         path: &Path,
     ) -> Result<(), FileError> {
-        let (uid, gid) = self.ids(stat);
+        let stat = rustix::fs::fstat(dir).map_err(|error| FileError::read(from)(error.into()))?;
         let dress = || -> io::Result<()> {
-            rustix::fs::fchown(to.own(), uid, gid)?;
-            rustix::fs::fchmod(to.own(), Permissions::from_raw_mode(self.mode(stat)))?;
-            copy_xattrs(from.as_fd(), to.own()).map(drop)
+            owner::give(to.own(), self.owner(from, &stat))?;
+            rustix::fs::fchmod(to.own(), Permissions::from_raw_mode(self.mode(&stat)))?;
+            copy_xattrs(dir.as_fd(), to.own()).map(drop)
         };
         dress().map_err(FileError::write(path))?;
         let mut pending = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.push((path.to_owned(), times(stat)));
+        pending.push((path.to_owned(), times(&stat)));
         Ok(())
     }
 
     fn dress_node(&self, origin: &Origin<'_>, place: &Place<'_>) -> io::Result<()> {
-        let (uid, gid) = self.ids(origin.stat);
         let dir = place.directory.own();
-        rustix::fs::chownat(dir, place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        let owner = self.owner(origin.path, origin.stat);
+        self.layer.give_at(dir, place.name.as_bytes(), owner)?;
         for xattr in overlay::read_xattrs_at(origin.dir.as_fd(), origin.name.as_bytes())? {
             // As with any copy: what cannot be kept there is lost.
             let _ = overlay::set_xattr_at(dir, place.name.as_bytes(), &xattr);

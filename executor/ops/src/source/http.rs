@@ -18,7 +18,7 @@ use llb::op::{HttpPin, HttpSource};
 use llb::{Key, KeyHasher};
 use oci::Digest;
 use registry::http::{HttpError, Request, Retry};
-use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{Mode, Timespec, Timestamps};
 use serde::{Deserialize, Serialize};
 use snapshot::SnapshotError;
 use store::StoreError;
@@ -213,8 +213,7 @@ fn checked_name(name: &str) -> Result<&str, HttpSourceError> {
 fn write_file(blob: &Path, path: &Path, http: &HttpSource, mtime: i64) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     io::copy(&mut File::open(blob)?, &mut file)?;
-    let (uid, gid) = http.owner;
-    rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    snapshot::owner::give(&file, http.owner)?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(http.mode))?;
     let time = Timespec {
         tv_sec: mtime,
