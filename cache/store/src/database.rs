@@ -15,7 +15,7 @@ use crate::{OpenError, Store, StoreError, locks};
 pub(crate) const FILE: &str = "db.sqlite";
 
 /// The schema this program writes, kept in `user_version`.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// Times are microseconds since 1970, digests and keys their 32 bytes. `boot` and `synced` are
 /// explained in `durability`.
@@ -62,7 +62,11 @@ CREATE TABLE results (
     project TEXT NOT NULL DEFAULT '',
     made INTEGER,
     used INTEGER NOT NULL DEFAULT 0,
-    uses INTEGER NOT NULL DEFAULT 0
+    uses INTEGER NOT NULL DEFAULT 0,
+    processor INTEGER,
+    memory INTEGER,
+    read INTEGER,
+    written INTEGER
 );
 CREATE INDEX results_name ON results (name, created);
 CREATE TABLE outputs (
@@ -122,7 +126,8 @@ CREATE TABLE mounts (
 ";
 
 /// What makes of each earlier schema the next one, the first of them of schema 1.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 ALTER TABLE results ADD COLUMN project TEXT NOT NULL DEFAULT '';
 ALTER TABLE results ADD COLUMN made INTEGER;
 ALTER TABLE results ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
@@ -138,7 +143,14 @@ CREATE TABLE steps (
     why TEXT NOT NULL,
     PRIMARY KEY (build, position)
 ) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE results ADD COLUMN processor INTEGER;
+ALTER TABLE results ADD COLUMN memory INTEGER;
+ALTER TABLE results ADD COLUMN read INTEGER;
+ALTER TABLE results ADD COLUMN written INTEGER;
+",
+];
 
 /// The directories beside the database.
 const DIRECTORIES: &[&str] = &[

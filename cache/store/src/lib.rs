@@ -62,7 +62,7 @@ pub use mounts::{CacheMount, Sharing};
 pub use oci::Key;
 pub use open::{OpenError, check_owner, default_root};
 pub use owner::{Lease, TmpDir};
-pub use results::{Alike, Cached, Record};
+pub use results::{Alike, Cached, Record, Spent};
 pub use snapshots::{NewSnapshot, SnapshotId, SnapshotRow};
 pub use usage::{Disk, Item, Stored};
 pub use verify::Damage;

@@ -32,6 +32,34 @@ pub struct Record {
     /// For a step whose result has a time to live, or that was made from one: when the oldest of
     /// them ran.
     pub made: Option<Timestamp>,
+    /// What its processes used up; `None` where it has none.
+    pub spent: Option<Spent>,
+}
+
+/// What the processes of a step used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Time on a processor.
+    pub processor: Duration,
+    /// The most memory that was in use at once, in bytes.
+    pub memory: u64,
+    /// Bytes that came from a disk.
+    pub read: u64,
+    /// Bytes that are to go to a disk.
+    pub written: u64,
+}
+
+impl Spent {
+    /// Two processes, one after the other.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self {
+            processor: self.processor + later.processor,
+            memory: self.memory.max(later.memory),
+            read: self.read + later.read,
+            written: self.written + later.written,
+        }
+    }
 }
 
 /// A result found.
@@ -58,7 +86,8 @@ pub enum Alike<'a> {
     Ending(&'a str),
 }
 
-const COLUMNS: &str = "key, kind, preimage, name, started, duration, project, made";
+const COLUMNS: &str = "key, kind, preimage, name, started, duration, project, made, \
+    processor, memory, read, written";
 
 impl Store {
     /// What the operation with this key produced, if all of it is still there.
@@ -98,8 +127,9 @@ impl Store {
                 .prepare_cached("DELETE FROM outputs WHERE key = ?")?
                 .execute([record.key.as_bytes()])?;
             let insert = "INSERT OR REPLACE INTO results
-                (key, kind, preimage, name, started, duration, created, project, made, used)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?7)";
+                (key, kind, preimage, name, started, duration, created, project, made, used,
+                processor, memory, read, written)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?7, ?10, ?11, ?12, ?13)";
             transaction.prepare_cached(insert)?.execute(params![
                 record.key.as_bytes(),
                 record.kind,
@@ -110,6 +140,10 @@ impl Store {
                 micros(Timestamp::now()),
                 record.project,
                 record.made.map(micros),
+                record.spent.map(|it| duration_micros(it.processor)),
+                record.spent.map(|it| signed(it.memory)),
+                record.spent.map(|it| signed(it.read)),
+                record.spent.map(|it| signed(it.written)),
             ])?;
             let mut insert = transaction
                 .prepare_cached("INSERT INTO outputs (key, position, snapshot) VALUES (?, ?, ?)")?;
@@ -220,5 +254,27 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         duration: duration(row.get(5)?),
         project: row.get(6)?,
         made: row.get::<_, Option<i64>>(7)?.map(timestamp),
+        spent: read_spent(row)?,
     })
+}
+
+fn read_spent(row: &Row<'_>) -> rusqlite::Result<Option<Spent>> {
+    let Some(processor) = row.get(8)? else {
+        return Ok(None);
+    };
+    let bytes = |column| -> rusqlite::Result<u64> {
+        let bytes: Option<i64> = row.get(column)?;
+        Ok(bytes.and_then(|it| it.try_into().ok()).unwrap_or(0))
+    };
+    Ok(Some(Spent {
+        processor: duration(processor),
+        memory: bytes(9)?,
+        read: bytes(10)?,
+        written: bytes(11)?,
+    }))
+}
+
+/// As the database has numbers; more than that is nowhere.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -132,6 +132,7 @@ fn make(store: &Store, number: usize) -> SnapshotId {
         duration: Duration::ZERO,
         project: String::new(),
         made: None,
+        spent: None,
     };
     store.record(&record).unwrap();
     id

@@ -59,6 +59,7 @@ fn record(store: &Store, key_text: &str, outputs: &[Option<SnapshotId>]) {
         duration: Duration::from_millis(7),
         project: String::new(),
         made: None,
+        spent: None,
     };
     store.record(&record).unwrap();
 }
@@ -254,6 +255,7 @@ fn a_result_of_snapshots_that_are_gone_is_not_recorded() {
         duration: Duration::ZERO,
         project: String::new(),
         made: None,
+        spent: None,
     };
     assert!(matches!(
         store.record(&record),
@@ -684,7 +686,7 @@ fn a_store_of_a_newer_rbuild_is_refused() {
     let shown = root.path().display();
     assert_eq!(
         open_error(root.path()),
-        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 2)")
+        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 3)")
     );
 }
 

@@ -15,7 +15,8 @@ use crate::call::{Answer, Answered, Call};
 use crate::images::Bases;
 use crate::report::{Errand, Reporter};
 use crate::{
-    BuildError, ContextFrom, DockerfileFrom, Engine, Place, PlanFailure, ReadError, Request,
+    Allowed, BuildError, ContextFrom, DockerfileFrom, Engine, Place, PlanFailure, ReadError,
+    Request,
 };
 
 /// The names that a Dockerfile may have in the context, the first that is there.
@@ -117,6 +118,11 @@ impl Definition {
         reporter: &Reporter<'_>,
     ) -> Result<Answered, BuildError> {
         let images = Bases::new(engine, request, reporter);
+        // Nothing is run, so nothing has to be allowed.
+        let request = &Request {
+            allowed: Allowed::ALL,
+            ..request.clone()
+        };
         let answer = match (call, self.parse(request)) {
             (Call::Check, Err(error)) => Answer::Check {
                 warnings: Vec::new(),
@@ -167,6 +173,10 @@ impl Definition {
             network: request.network,
             extra_hosts: request.extra_hosts.clone(),
             shm_size: request.shm_size,
+            ulimits: request.ulimits.clone(),
+            cgroup_parent: request.cgroup_parent.clone(),
+            resources: request.resources.clone(),
+            allowed: request.allowed,
             ignore: self.ignore.clone(),
             strict_args: request.strict_args,
             findings: lower::findings(parse),

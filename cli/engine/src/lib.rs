@@ -44,7 +44,9 @@ pub use error::{
 pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use ops::Cancel;
 pub use output::Built;
-pub use request::{ContextFrom, DockerfileFrom, NoCache, Output, Pull, Request, SecretFrom};
+pub use request::{
+    Allowed, ContextFrom, DockerfileFrom, NoCache, Output, Pull, Request, SecretFrom,
+};
 pub use solve::progress;
 
 use definition::Definition;

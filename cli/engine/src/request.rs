@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use llb::op::Network;
+use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
 
 use crate::Cancel;
 
-pub use lower::NoCache;
+pub use lower::{Allowed, NoCache};
 
 /// What one person wants built. The fields are the flags of `build`.
 #[derive(Debug, Clone)]
@@ -33,6 +33,14 @@ pub struct Request {
     pub extra_hosts: BTreeMap<String, String>,
     /// `--shm-size`, in bytes.
     pub shm_size: Option<u64>,
+    /// `--ulimit`, docker's names to limits.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// `--cgroup-parent`
+    pub cgroup_parent: Option<String>,
+    /// `--resource`
+    pub resources: Resources,
+    /// `--allow`
+    pub allowed: Allowed,
     /// `--strict-args`
     pub strict_args: bool,
     /// `--secret`, ids to where the values are.
@@ -125,6 +133,10 @@ impl Request {
             network: Network::Default,
             extra_hosts: BTreeMap::new(),
             shm_size: None,
+            ulimits: BTreeMap::new(),
+            cgroup_parent: None,
+            resources: Resources::default(),
+            allowed: Allowed::default(),
             strict_args: false,
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),

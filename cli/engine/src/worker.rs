@@ -1,5 +1,6 @@
 //! What the threads of a build do: checksums and runs.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use llb::{Key, Op, VertexId};
 use ops::{OpError, Ops, Ref};
 use solve::progress::Stream;
 use solve::{Selector, Step};
-use store::{KeyLock, RanStep, Record, SnapshotId, StoreError};
+use store::{KeyLock, RanStep, Record, SnapshotId, Spent, StoreError};
 
 use crate::explain;
 use crate::report::Tail;
@@ -106,6 +107,7 @@ pub(crate) fn resolve(
     let context = ops::Context {
         session: job.request,
         log: &|stream, data| tail.write(stream, data),
+        spent: &|_| {},
         cancel,
     };
     let resolved = job.engine.ops.resolve(source, &context);
@@ -123,8 +125,8 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         .last()
         .filter(|_| !matches!(&vertex.op, Op::Source(Source::Local(_))))
     else {
-        return run(job, task).map(|outputs| Executed {
-            outputs,
+        return run(job, task).map(|ran| Executed {
+            outputs: ran.outputs,
             shared: false,
             made: task.made,
         });
@@ -155,6 +157,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
                     outputs: &outputs,
                     begun: &begun,
                     made,
+                    spent: None,
                 },
             )
             .map_err(Unsuccessful::quietly)?;
@@ -166,20 +169,16 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         });
     }
     let begun = Begun::now();
-    let outputs = run_with_room(job, task)?;
+    let Ran { outputs, spent } = run_with_room(job, task)?;
     let made = made(job, task, begun.at);
     for step in &task.records {
-        write(
-            job,
-            task.vertex,
-            step,
-            &Came {
-                outputs: &outputs,
-                begun: &begun,
-                made,
-            },
-        )
-        .map_err(Unsuccessful::quietly)?;
+        let came = Came {
+            outputs: &outputs,
+            begun: &begun,
+            made,
+            spent,
+        };
+        write(job, task.vertex, step, &came).map_err(Unsuccessful::quietly)?;
     }
     remember(job, task, last);
     Ok(Executed {
@@ -225,7 +224,7 @@ fn remember(job: &Job<'_>, task: &Task, step: &Step) {
 }
 
 /// Runs a vertex; one that meets a full disk once more after the cache gave up what it could.
-fn run_with_room(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
+fn run_with_room(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     match run(job, task) {
         Err(failed) if failed.is_for_want_of_room() && !task.cancel.is_cancelled() => {
             match job.engine.store.make_room() {
@@ -256,6 +255,7 @@ pub(crate) fn record_again(
         outputs,
         begun: &begun,
         made,
+        spent: None,
     };
     write(job, vertex, step, &came)
 }
@@ -265,21 +265,34 @@ struct Came<'a> {
     outputs: &'a [Ref],
     begun: &'a Begun,
     made: Option<Timestamp>,
+    spent: Option<Spent>,
 }
 
-fn run(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
+/// What a vertex that ran gave, and what that took.
+struct Ran {
+    outputs: Vec<Ref>,
+    spent: Option<Spent>,
+}
+
+fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     let vertex = job.plan.graph.vertex(task.vertex);
     if let Op::Source(Source::Local(local)) = &vertex.op
         && local.name == CONTEXT
         && job.request.context == ContextFrom::Empty
     {
-        return Ok(vec![Ref::Snapshot(None)]);
+        return Ok(Ran {
+            outputs: vec![Ref::Snapshot(None)],
+            spent: None,
+        });
     }
     if let Op::Source(Source::Image(image)) = &vertex.op
         && let Some(brought) = job.bases.bring(&image.id, *vertex.digest(), &task.cancel)
     {
         return match brought {
-            Ok(top) => Ok(vec![Ref::Snapshot(top)]),
+            Ok(top) => Ok(Ran {
+                outputs: vec![Ref::Snapshot(top)],
+                spent: None,
+            }),
             Err(PullError::Cancelled) => Err(Unsuccessful::quietly(OpError::Cancelled)),
             Err(source) => Err(Unsuccessful::quietly(StepError::Pull {
                 reference: image.reference.clone(),
@@ -287,19 +300,27 @@ fn run(job: &Job<'_>, task: &Task) -> Result<Vec<Ref>, Unsuccessful> {
             })),
         };
     }
+    let spent = Mutex::new(None);
+    let spend = |more: Spent| {
+        let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
+        *spent = Some(spent.map_or(more, |earlier: Spent| earlier.and(more)));
+    };
     let tail = Tail::new(job.reporter, *vertex.digest());
     let context = ops::Context {
         session: job.request,
         log: &|stream, data| tail.write(stream, data),
+        spent: &spend,
         cancel: &task.cancel,
     };
     let resolved = task.source.clone().map(Op::Source);
     let op = resolved.as_ref().unwrap_or(&vertex.op);
     let outputs = job.engine.ops.run(op, &task.inputs, &context);
-    outputs.map_err(|error| Unsuccessful {
+    let outputs = outputs.map_err(|error| Unsuccessful {
         error: Box::new(error.into()),
         log: tail.into_lines(),
-    })
+    })?;
+    let spent = spent.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Ran { outputs, spent })
 }
 
 /// The right to make what `key` names. Waits for whoever makes it now, and looks up from time to
@@ -348,6 +369,7 @@ fn write(job: &Job<'_>, vertex: VertexId, step: &Step, came: &Came<'_>) -> Resul
         duration: came.begun.since.elapsed(),
         project: job.request.project(),
         made: came.made,
+        spent: came.spent,
     })
 }
 

@@ -15,6 +15,7 @@ mod fault;
 mod human;
 mod image;
 mod interrupt;
+mod limits;
 mod login;
 mod output;
 mod pairs;

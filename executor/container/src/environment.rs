@@ -83,6 +83,8 @@ mod tests {
             name: None,
             network: Network::None,
             extra_hosts: BTreeMap::new(),
+            shm_size: None,
+            limits: sandbox::Limits::default(),
             read_only: false,
             tty: false,
             interactive: false,

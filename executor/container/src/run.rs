@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci::{Digest, ImageConfig};
 use sandbox::network::{Lease, LeaseError, Networks};
-use sandbox::{Mount, MountSource, SpawnError, Spec, Stdio, Stream, WaitError};
+use sandbox::{Limits, Mount, MountSource, SpawnError, Spec, Stdio, Stream, WaitError};
 use snapshot::{AccountError, Accounts, Root, SnapshotError, SnapshotId, Snapshots};
 use store::StoreError;
 
@@ -16,6 +16,8 @@ use crate::attach::{self, Interactive};
 use crate::environment::{command, environment};
 use crate::record::{Claim, Record, RecordError};
 use crate::terminal;
+
+const DEFAULT_SHM: u64 = 64 << 20;
 
 /// What to run, and how.
 #[derive(Debug, Clone)]
@@ -48,6 +50,10 @@ pub struct Request {
     pub network: Network,
     /// Names and addresses for `/etc/hosts`.
     pub extra_hosts: BTreeMap<String, String>,
+    /// Bytes of `/dev/shm`; 64 MiB where `None`.
+    pub shm_size: Option<u64>,
+    /// What it may use up.
+    pub limits: Limits,
     /// Whether the root file system can only be read.
     pub read_only: bool,
     /// Whether the process has a terminal.
@@ -218,6 +224,8 @@ fn spec(
         hostname,
         mounts: mounts.collect(),
         stdio,
+        limits: request.limits.clone(),
+        shm_size: request.shm_size.unwrap_or(DEFAULT_SHM),
         ..Spec::new(rootfs, args)
     })
 }

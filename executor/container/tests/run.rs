@@ -149,6 +149,8 @@ fn root_only_one_container() {
             Network::None
         },
         extra_hosts: BTreeMap::new(),
+        shm_size: None,
+        limits: sandbox::Limits::default(),
         read_only: false,
         tty: has("-t"),
         interactive: has("-i"),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use solve::progress::Stream;
+use store::Spent;
 
 use crate::Cancel;
 
@@ -12,6 +13,8 @@ pub struct Context<'a> {
     pub session: &'a dyn Session,
     /// Takes what the process writes, piece by piece as it comes.
     pub log: &'a (dyn Fn(Stream, &[u8]) + Sync),
+    /// Takes what each process used up, when it is over.
+    pub spent: &'a (dyn Fn(Spent) + Sync),
     /// Whether to give up.
     pub cancel: &'a Cancel,
 }

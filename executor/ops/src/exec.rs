@@ -4,7 +4,7 @@ mod mounts;
 mod output;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use llb::op::{Exec, Network, Security};
+use llb::op::{Exec, Network, Security, Ulimit};
 use sandbox::network::{Lease, LeaseError};
-use sandbox::{Privileges, SpawnError, Spec, Stdio, WaitError};
+use sandbox::{
+    Exit, Limits, Privileges, Resource, Rlimit, SpawnError, Spec, Status, Stdio, WaitError,
+};
 use snapshot::{Account, AccountError, Accounts, Root, SnapshotError};
 use solve::progress::Stream;
-use store::StoreError;
+use store::{Spent, StoreError};
 
 use crate::{Context, FileError, Ops, Ref};
 
@@ -31,14 +33,14 @@ const DEFAULT_SHM: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// The process ended with a code that means failure.
-    #[error("process {command:?} did not complete successfully: exit code: {code}{}", if *out_of_memory { ": cannot allocate memory" } else { "" })]
+    #[error("process {command:?} did not complete successfully: exit code: {code}{killed}")]
     Exit {
         /// What ran, with its arguments.
         command: String,
         /// Its exit code, 128 and the signal's number where a signal ended it.
         code: i32,
-        /// Whether something of it was killed for want of memory.
-        out_of_memory: bool,
+        /// Whether it did not end by itself.
+        killed: Killed,
     },
     /// The process took longer than it may.
     #[error("process {command:?} did not end within {}", shown(*.limit))]
@@ -66,6 +68,9 @@ pub enum ExecError {
     /// It is to be somebody that the root file system does not know.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// A limit that no kernel has.
+    #[error("invalid ulimit type: {0}")]
+    Ulimit(String),
     /// It has no network to be in.
     #[error(transparent)]
     Network(#[from] LeaseError),
@@ -107,6 +112,81 @@ pub enum ExecError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Whether a process did not end by itself, or something that it started did not; behind an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    /// As far as is known, it did.
+    No,
+    /// Something of it was killed for want of memory.
+    OutOfMemory {
+        /// The bytes that it could have, where that was limited.
+        limit: Option<u64>,
+    },
+    /// A signal ended it, or what the shell ran last.
+    Signal(&'static str),
+}
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::No => Ok(()),
+            Self::OutOfMemory { limit: None } => f.write_str(": was killed: out of memory"),
+            Self::OutOfMemory { limit: Some(limit) } => {
+                write!(f, ": was killed: out of memory (limit {})", bytes(limit))
+            }
+            Self::Signal(signal) => write!(f, " ({signal})"),
+        }
+    }
+}
+
+/// In the largest unit that divides it.
+fn bytes(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units
+        .into_iter()
+        .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift);
+    match unit {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// The signals that end processes.
+const SIGNALS: [(i32, &str); 16] = [
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (31, "SIGSYS"),
+];
+
+/// Those of them whose codes mean nothing else: git ends with 129 if it does not understand.
+const OF_SHELLS: [(i32, &str); 8] = [
+    (4, "SIGILL"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (15, "SIGTERM"),
+    (31, "SIGSYS"),
+];
+
+fn signal_name(signal: i32, names: &[(i32, &'static str)]) -> Option<&'static str> {
+    names.iter().find(|it| it.0 == signal).map(|it| it.1)
 }
 
 fn shown(limit: Duration) -> String {
@@ -217,6 +297,7 @@ fn once(
         },
         stdio: Stdio::pipes(),
         shm_size: exec.shm_size.unwrap_or(DEFAULT_SHM),
+        limits: limits(exec)?,
         ..Spec::new(root, exec.args.iter().map(String::as_str))
     };
     let mut running = sandbox::spawn(spec).map_err(|source| ExecError::Spawn {
@@ -234,18 +315,64 @@ fn once(
     let pipes = [running.take_stdout(), running.take_stderr()];
     output::pass_on(pipes, context.log).map_err(ExecError::Output)?;
     let exit = running.wait()?;
+    (context.spent)(Spent {
+        processor: exit.usage.user + exit.usage.system,
+        memory: exit.usage.max_memory,
+        read: exit.usage.read,
+        written: exit.usage.written,
+    });
     if let Some((limit, _)) = alarm.filter(|(_, alarm)| alarm.rang()) {
         return Err(ExecError::TooLong { command, limit });
     }
     if exit.code() != 0 {
-        let code = i32::from(exit.code());
         return Err(ExecError::Exit {
             command,
-            code,
-            out_of_memory: exit.oom_killed,
+            code: i32::from(exit.code()),
+            killed: killed(&exit, exec.resources.memory),
         });
     }
     mounts.commit()
+}
+
+fn killed(exit: &Exit, limit: Option<u64>) -> Killed {
+    match exit.status {
+        _ if exit.oom_killed => Killed::OutOfMemory { limit },
+        Status::Signal(signal) => signal_name(signal, &SIGNALS).map_or(Killed::No, Killed::Signal),
+        // Shells pass on the end of what they ran.
+        Status::Code(code) => {
+            let signal = i32::from(code) - 128;
+            signal_name(signal, &OF_SHELLS).map_or(Killed::No, Killed::Signal)
+        }
+    }
+}
+
+fn limits(exec: &Exec) -> Result<Limits, ExecError> {
+    let rlimit = |(name, limit): (&String, &Ulimit)| {
+        let resource = Resource::named(name);
+        let resource = resource.ok_or_else(|| ExecError::Ulimit(name.clone()))?;
+        Ok(Rlimit {
+            resource,
+            soft: limit.soft,
+            hard: limit.hard,
+        })
+    };
+    let resources = &exec.resources;
+    Ok(Limits {
+        memory: resources.memory,
+        memory_and_swap: resources.memory_swap,
+        cpu_shares: resources.cpu_shares,
+        cpu_quota: resources.cpu_quota,
+        cpu_period: resources.cpu_period,
+        cpuset_cpus: resources.cpuset_cpus.clone(),
+        cpuset_mems: resources.cpuset_mems.clone(),
+        parent: exec.cgroup_parent.as_ref().map(Into::into),
+        rlimits: exec
+            .ulimits
+            .iter()
+            .map(rlimit)
+            .collect::<Result<_, ExecError>>()?,
+        ..Limits::default()
+    })
 }
 
 /// The environment of the process: what the op says, secrets, and what every process expects.
@@ -318,6 +445,43 @@ impl Reach {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(ExecError::HostFile { path: PATH, source }),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_killed_a_process_stands_behind_its_exit_code() {
+        let exit = |status, oom_killed| Exit {
+            status,
+            usage: sandbox::Usage::default(),
+            oom_killed,
+        };
+        let said = |status, oom_killed, limit| killed(&exit(status, oom_killed), limit).to_string();
+        let table = [
+            (said(Status::Code(1), false, None), ""),
+            (said(Status::Code(129), false, None), ""),
+            (said(Status::Code(139), false, None), " (SIGSEGV)"),
+            (said(Status::Signal(1), false, None), " (SIGHUP)"),
+            (said(Status::Signal(9), false, Some(1)), " (SIGKILL)"),
+            (
+                said(Status::Signal(9), true, None),
+                ": was killed: out of memory",
+            ),
+            (
+                said(Status::Code(1), true, Some(64 << 20)),
+                ": was killed: out of memory (limit 64MiB)",
+            ),
+            (
+                said(Status::Code(1), true, Some((64 << 20) + 1)),
+                ": was killed: out of memory (limit 67108865 bytes)",
+            ),
+        ];
+        for (said, expected) in table {
+            assert_eq!(said, expected);
         }
     }
 }

@@ -26,7 +26,7 @@ use store::{SnapshotId, Store};
 pub use cancel::{Cancel, OnCancel};
 pub use checksum::ChecksumError;
 pub use context::{Context, Session};
-pub use exec::ExecError;
+pub use exec::{ExecError, Killed};
 pub use file::FileError;
 pub use merge::MergeError;
 pub use source::{GitError, HttpSourceError, SourceError};

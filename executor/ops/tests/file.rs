@@ -59,6 +59,7 @@ impl World {
         let context = Context {
             session: &session,
             log: &|_, _| {},
+            spent: &|_| {},
             cancel: &Cancel::default(),
         };
         self.ops.run(op, inputs, &context)
@@ -644,6 +645,7 @@ fn a_cancelled_copy_stops_and_leaves_nothing_as_root() {
     let context = Context {
         session: &session,
         log: &|_, _| {},
+        spent: &|_| {},
         cancel: &cancel,
     };
     let op = Op::File(actions(vec![FileChange::Copy(plain("/f", "/f"))]));

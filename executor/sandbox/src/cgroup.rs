@@ -1,14 +1,17 @@
-//! Control groups: how many processes, how much memory, which devices.
+//! Control groups: how many processes, how much memory and processor time, which devices.
 //!
-//! Every owner has one directory in each hierarchy, below the one it is in itself, and in it one
-//! numbered directory for each sandbox that runs at the same time; they are used again and again,
-//! and removed with their owner by its guard. Where a hierarchy cannot be written, there is no
-//! limit of that kind; devices are then held back by other means ([`Control::filters_devices`]).
+//! Every owner has one directory in each hierarchy that it needs, below the one it is in itself or
+//! below the one that a spec names, and in it one numbered directory for each sandbox that runs at
+//! the same time; they are used again and again, and removed with their owner by its guard. Where a
+//! hierarchy cannot be written, the number of processes is not limited and devices are held back by
+//! other means ([`Control::filters_devices`]); any other limit that cannot be held is an error.
+
+mod setting;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,6 +20,8 @@ use rustix::process::Pid;
 use crate::mounts::ALLOWED_DEVICES;
 use crate::{Limits, Privileges};
 use crate::{rootless, sys};
+
+use setting::Kind;
 
 /// From this slot on, devices are not filtered.
 const FIRST_OPEN_SLOT: usize = 192;
@@ -27,175 +32,264 @@ const SLOTS: usize = 256;
 /// The control groups of this process.
 #[derive(Debug)]
 pub(crate) struct Control {
-    hierarchies: Vec<Hierarchy>,
-    in_use: Mutex<Vec<bool>>,
+    /// Where in every mounted hierarchy this process is.
+    found: Vec<(Kind, Place)>,
+    made: Mutex<Vec<Arc<Hierarchy>>>,
+    slots: Mutex<Vec<Slot>>,
+}
+
+/// Where a hierarchy is mounted, and where in it this process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// The directory of the whole hierarchy.
+    top: PathBuf,
+    /// The directory of this process.
+    own: PathBuf,
+}
+
+/// A number that one sandbox at a time has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    in_use: bool,
+    /// Whether its groups of the second version still hold what an earlier sandbox had asked for.
+    is_altered: bool,
 }
 
 /// The owner's directory in one hierarchy.
 #[derive(Debug)]
 struct Hierarchy {
     kind: Kind,
-    name: String,
+    /// As [`Limits::parent`].
+    below: Option<PathBuf>,
     parent: OwnedFd,
     directory: OwnedFd,
 }
 
-/// What a hierarchy controls. The second version has everything in one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Pids,
-    Devices,
-    Memory,
-    Unified,
+/// A directory that a guard is to remove: itself, its parent. Its name is [`owner_name`].
+pub(crate) type Directories = (OwnedFd, OwnedFd);
+
+/// What the directory of this process is called in every hierarchy.
+pub(crate) fn owner_name() -> String {
+    format!("rbuild-{}", std::process::id())
+}
+
+/// What a sandbox asks of its groups.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) privileges: Privileges,
+    /// Puts a directory under guard, before anything is in it.
+    pub(crate) keep: &'a dyn Fn(Directories),
 }
 
 impl Control {
-    /// The control groups of this process, made at the first call.
+    /// The control groups of this process.
     pub(crate) fn get() -> &'static Control {
         static CONTROL: OnceLock<Control> = OnceLock::new();
-        CONTROL.get_or_init(|| {
-            let hierarchies = find().into_iter().filter_map(|(kind, path)| match Hierarchy::make(kind, &path) {
-                Ok(made) => Some(made),
-                Err(error) => {
-                    tracing::debug!(?kind, path = %path.display(), %error, "no control group here");
-                    None
-                }
-            });
-            Control { hierarchies: hierarchies.collect(), in_use: Mutex::new(vec![false; SLOTS]) }
+        CONTROL.get_or_init(|| Control {
+            found: find(),
+            made: Mutex::default(),
+            slots: Mutex::new(vec![Slot::default(); SLOTS]),
         })
     }
 
-    /// Whether device nodes can be kept from being opened.
-    pub(crate) fn filters_devices(&self) -> bool {
-        self.hierarchies.iter().any(Hierarchy::filters_devices)
-    }
-
-    /// What the guard has to remove: directory, its parent, its name.
-    pub(crate) fn directories(&self) -> io::Result<Vec<(OwnedFd, OwnedFd, String)>> {
-        let both = |it: &Hierarchy| {
-            Ok((
-                it.directory.as_fd().try_clone_to_owned()?,
-                it.parent.as_fd().try_clone_to_owned()?,
-                it.name.clone(),
-            ))
-        };
-        self.hierarchies.iter().map(both).collect()
-    }
-
     /// Takes a free slot and sets its limits.
-    pub(crate) fn take(
-        &'static self,
-        limits: Limits,
-        privileges: Privileges,
-    ) -> io::Result<Groups> {
-        let range = match privileges {
+    pub(crate) fn take(&'static self, asked: Asked<'_>) -> io::Result<Groups> {
+        let range = match asked.privileges {
             Privileges::Default => 0..FIRST_OPEN_SLOT,
             Privileges::Insecure => FIRST_OPEN_SLOT..SLOTS,
         };
-        let slot = {
-            let mut in_use = self
-                .in_use
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            let free = range.clone().find(|slot| !in_use[*slot]);
-            let slot = free.ok_or_else(|| io::Error::other("too many sandboxes at once"))?;
-            in_use[slot] = true;
-            slot
+        let (number, was_altered) = {
+            let mut slots = locked(&self.slots);
+            let free = range.clone().find(|number| !slots[*number].in_use);
+            let number = free.ok_or_else(|| io::Error::other("too many sandboxes at once"))?;
+            slots[number].in_use = true;
+            (number, slots[number].is_altered)
         };
         let mut groups = Groups {
             control: self,
-            slot: Some(slot),
+            slot: Some(number),
             joined: Vec::new(),
+            peak: None,
             ooms_before: 0,
         };
-        for hierarchy in &self.hierarchies {
-            if let Some(group) = hierarchy.enter(slot, limits, privileges)? {
-                groups.joined.push((hierarchy.kind, group));
+        for (kind, place) in &self.found {
+            if !kind.is_wanted(asked.limits, asked.privileges) {
+                continue;
+            }
+            match self.enter(*kind, place, asked, (number, was_altered)) {
+                Ok(group) => groups.joined.push((*kind, group)),
+                Err(error) if kind.is_needed(asked.limits) => {
+                    let what = format!("{}: {error}", kind.controller());
+                    return Err(io::Error::new(error.kind(), what));
+                }
+                Err(error) => tracing::debug!(?kind, %error, "no control group here"),
             }
         }
+        let joined: Vec<Kind> = groups.joined.iter().map(|it| it.0).collect();
+        if let Some(what) = setting::missing(asked.limits, &joined) {
+            return Err(io::Error::other(format!(
+                "this machine has no control group that limits {what}"
+            )));
+        }
+        locked(&self.slots)[number].is_altered = setting::alters(asked.limits);
+        groups.peak = groups.peak_counter();
         groups.ooms_before = groups.ooms();
         Ok(groups)
     }
-}
 
-impl Hierarchy {
-    /// In a user namespace the kernel takes no program that filters, whoever owns the group.
-    fn filters_devices(&self) -> bool {
-        match self.kind {
-            Kind::Devices => true,
-            Kind::Unified => rootless::in_first_namespace(),
-            _ => false,
+    /// The group of a slot with its limits set.
+    fn enter(
+        &self,
+        kind: Kind,
+        place: &Place,
+        asked: Asked<'_>,
+        (number, was_altered): (usize, bool),
+    ) -> io::Result<OwnedFd> {
+        let hierarchy = self.hierarchy(kind, place, asked)?;
+        if kind == Kind::Unified {
+            for controller in setting::controllers(asked.limits) {
+                hand_down(&hierarchy.parent, controller);
+                hand_down(&hierarchy.directory, controller);
+            }
         }
+        let name = number.to_string();
+        let new = match rustix::fs::mkdirat(&hierarchy.directory, &name, Mode::from(0o755)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let group = rustix::fs::openat(&hierarchy.directory, &name, DIRECTORY, Mode::empty())?;
+        match kind {
+            Kind::Devices if new && asked.privileges == Privileges::Default => {
+                restrict_devices(&group)?;
+            }
+            Kind::Cpuset => inherit_cpuset(&hierarchy.directory, &group)?,
+            Kind::Unified
+                if new && asked.privileges == Privileges::Default && filters_devices(kind) =>
+            {
+                sys::attach_device_filter(group.as_fd(), &device_filter())?;
+            }
+            _ => {}
+        }
+        for setting in setting::settings(kind, asked.limits, was_altered) {
+            let written = write(&group, setting.file, &setting.text);
+            if let (true, Err(error)) = (setting.is_needed, written) {
+                let what = format!("{}={}: {error}", setting.file, setting.text);
+                return Err(io::Error::new(error.kind(), what));
+            }
+        }
+        Ok(group)
     }
 
-    fn make(kind: Kind, path: &Path) -> io::Result<Hierarchy> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = rustix::fs::open(path, flags, Mode::empty())?;
+    /// The owner's directory in a hierarchy, made and put under guard at the first call.
+    fn hierarchy(&self, kind: Kind, place: &Place, asked: Asked<'_>) -> io::Result<Arc<Hierarchy>> {
+        let below = &asked.limits.parent;
+        let mut made = locked(&self.made);
+        if let Some(known) = made.iter().find(|it| it.kind == kind && it.below == *below) {
+            return Ok(Arc::clone(known));
+        }
+        let hierarchy = Hierarchy::make(kind, place, below.as_deref(), asked.keep)?;
+        let hierarchy = Arc::new(Hierarchy {
+            below: below.clone(),
+            ..hierarchy
+        });
+        made.push(Arc::clone(&hierarchy));
+        Ok(hierarchy)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In a user namespace the kernel takes no program that filters, whoever owns the group.
+fn filters_devices(kind: Kind) -> bool {
+    match kind {
+        Kind::Devices => true,
+        Kind::Unified => rootless::in_first_namespace(),
+        _ => false,
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl Hierarchy {
+    fn make(
+        kind: Kind,
+        place: &Place,
+        below: Option<&Path>,
+        keep: &dyn Fn(Directories),
+    ) -> io::Result<Hierarchy> {
+        let parent = match below {
+            None if kind == Kind::Unified => {
+                rustix::fs::open(delegating(place), DIRECTORY, Mode::empty())?
+            }
+            None => rustix::fs::open(&place.own, DIRECTORY, Mode::empty())?,
+            Some(path) => named(kind, &place.top, path)?,
+        };
         sweep(&parent);
-        let name = format!("rbuild-{}", std::process::id());
+        let name = owner_name();
         match rustix::fs::mkdirat(&parent, &name, Mode::from(0o755)) {
             // Left by an owner of the same number whose guard was killed.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        let directory = rustix::fs::openat(&parent, &name, flags, Mode::empty())?;
+        let directory = rustix::fs::openat(&parent, &name, DIRECTORY, Mode::empty())?;
         remove_slots(&directory);
-        if kind == Kind::Unified {
-            delegate(&parent, &directory);
+        if kind == Kind::Cpuset {
+            inherit_cpuset(&parent, &directory)?;
         }
+        keep((
+            directory.as_fd().try_clone_to_owned()?,
+            parent.as_fd().try_clone_to_owned()?,
+        ));
         Ok(Hierarchy {
             kind,
-            name,
+            below: None,
             parent,
             directory,
         })
     }
+}
 
-    /// The group of a slot with its limits set, or `None` where the sandbox need not be in this hierarchy.
-    fn enter(
-        &self,
-        slot: usize,
-        limits: Limits,
-        privileges: Privileges,
-    ) -> io::Result<Option<OwnedFd>> {
-        let wanted = match self.kind {
-            Kind::Pids => limits.pids.is_some(),
-            Kind::Memory => limits.memory.is_some(),
-            Kind::Devices => privileges == Privileges::Default,
-            Kind::Unified => true,
+/// The group that a person named, from the top of the hierarchy, made where it is missing. It is
+/// theirs, and stays.
+fn named(kind: Kind, top: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let mut directory = rustix::fs::open(top, DIRECTORY, Mode::empty())?;
+    for part in path.components() {
+        let Component::Normal(name) = part else {
+            continue;
         };
-        if !wanted {
-            return Ok(None);
-        }
-        let name = slot.to_string();
-        let new = match rustix::fs::mkdirat(&self.directory, &name, Mode::from(0o755)) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
+        match rustix::fs::mkdirat(&directory, name, Mode::from(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let group = rustix::fs::openat(&self.directory, &name, flags, Mode::empty())?;
-        let number = |limit: Option<u64>| limit.map_or("max".to_owned(), |it| it.to_string());
-        match self.kind {
-            Kind::Pids => write(&group, "pids.max", &number(limits.pids))?,
-            Kind::Memory => write(
-                &group,
-                "memory.limit_in_bytes",
-                &limits.memory.unwrap_or(u64::MAX).to_string(),
-            )?,
-            Kind::Devices if new => restrict_devices(&group)?,
-            Kind::Devices => {}
+        }
+        let next = rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty())?;
+        match kind {
+            Kind::Cpuset => inherit_cpuset(&directory, &next)?,
             Kind::Unified => {
-                // A controller that was not handed down to us has no such file.
-                let _ = write(&group, "pids.max", &number(limits.pids));
-                let _ = write(&group, "memory.max", &number(limits.memory));
-                if new && privileges == Privileges::Default && self.filters_devices() {
-                    sys::attach_device_filter(group.as_fd(), &device_filter())?;
+                for controller in setting::CONTROLLERS {
+                    hand_down(&directory, controller);
                 }
             }
+            _ => {}
         }
-        Ok(Some(group))
+        directory = next;
     }
+    Ok(directory)
+}
+
+/// The first version gives a new group no processor at all: those of its parent, where it has none.
+fn inherit_cpuset(parent: &OwnedFd, group: &OwnedFd) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read(group, file)?.trim().is_empty() {
+            write(group, file, read(parent, file)?.trim())?;
+        }
+    }
+    Ok(())
 }
 
 /// The groups of one sandbox.
@@ -204,6 +298,8 @@ pub(crate) struct Groups {
     control: &'static Control,
     slot: Option<usize>,
     joined: Vec<(Kind, OwnedFd)>,
+    /// Where the most memory that was in use since the groups were taken is read.
+    peak: Option<OwnedFd>,
     ooms_before: u64,
 }
 
@@ -217,9 +313,14 @@ impl Groups {
                 OFlags::WRONLY | OFlags::CLOEXEC,
                 Mode::empty(),
             )?;
-            Ok((format!("{kind:?}").to_lowercase(), file))
+            Ok((kind.controller().to_owned(), file))
         };
         self.joined.iter().map(door).collect()
+    }
+
+    /// Whether device nodes are kept from being opened.
+    pub(crate) fn filters_devices(&self) -> bool {
+        self.joined.iter().any(|(kind, _)| filters_devices(*kind))
     }
 
     /// Whether something was killed for want of memory since the groups were taken.
@@ -227,25 +328,41 @@ impl Groups {
         self.ooms() > self.ooms_before
     }
 
+    /// The most bytes that were in use at once since the groups were taken, where that was counted.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let mut text = [0; 32];
+        let length = rustix::io::pread(self.peak.as_ref()?, &mut text, 0).ok()?;
+        std::str::from_utf8(&text[..length])
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
     /// Gives the slot back, once nothing is in its groups any more.
     pub(crate) fn remove(&mut self) {
         if let Some(slot) = self.slot.take() {
             self.joined.clear();
-            self.control
-                .in_use
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)[slot] = false;
+            self.peak = None;
+            locked(&self.control.slots)[slot].in_use = false;
         }
+    }
+
+    /// The file that counts, set to now. A kernel that cannot do so counts from the group's
+    /// beginning, which is of no use where the group was somebody else's.
+    fn peak_counter(&self) -> Option<OwnedFd> {
+        self.joined.iter().find_map(|(kind, group)| {
+            let file = kind.peak_file()?;
+            let flags = OFlags::RDWR | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(group, file, flags, Mode::empty()).ok()?;
+            rustix::io::write(&file, b"0").ok()?;
+            Some(file)
+        })
     }
 
     fn ooms(&self) -> u64 {
         let count = |(kind, group): &(Kind, OwnedFd)| {
-            let file = match kind {
-                Kind::Memory => "memory.oom_control",
-                Kind::Unified => "memory.events",
-                Kind::Pids | Kind::Devices => return None,
-            };
-            let text = read(group, file).ok()?;
+            let text = read(group, kind.oom_file()?).ok()?;
             text.lines()
                 .find_map(|line| line.strip_prefix("oom_kill "))?
                 .trim()
@@ -262,26 +379,22 @@ impl Drop for Groups {
     }
 }
 
-/// The directory of this process in every hierarchy of interest.
-fn find() -> Vec<(Kind, PathBuf)> {
+/// Every hierarchy of interest that this machine has.
+fn find() -> Vec<(Kind, Place)> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let found = |controller: &str, kind| Some((kind, directory(&own, &mounts, controller)?));
-    let mut first = vec![
-        found("pids", Kind::Pids),
-        found("devices", Kind::Devices),
-        found("memory", Kind::Memory),
-    ];
+    let found = |kind: Kind| Some((kind, directory(&own, &mounts, kind.controller())?));
+    let first: Vec<_> = Kind::FIRST_VERSION.into_iter().filter_map(found).collect();
     // The second version counts only where the first does not have the controllers.
-    if first.iter().all(Option::is_none) {
-        first.push(found("", Kind::Unified));
+    if first.is_empty() {
+        return found(Kind::Unified).into_iter().collect();
     }
-    first.into_iter().flatten().collect()
+    first
 }
 
 /// Where `own` (`/proc/self/cgroup`) and `mounts` (`/proc/self/mountinfo`) say that the process is
 /// in the hierarchy of a controller; the empty name stands for the second version.
-fn directory(own: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
+fn directory(own: &str, mounts: &str, controller: &str) -> Option<Place> {
     let path = own.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
@@ -305,7 +418,10 @@ fn directory(own: &str, mounts: &str, controller: &str) -> Option<PathBuf> {
         } else {
             path.strip_prefix(root)?
         };
-        right.then(|| Path::new(point).join(below.trim_start_matches('/')))
+        right.then(|| Place {
+            top: PathBuf::from(point),
+            own: Path::new(point).join(below.trim_start_matches('/')),
+        })
     })
 }
 
@@ -343,14 +459,30 @@ fn remove_slots(directory: &OwnedFd) {
     }
 }
 
-/// Hands the controllers that we have down to the slots. Refused where processes are in the same group as we; then there is no limit.
-fn delegate(parent: &OwnedFd, directory: &OwnedFd) {
-    for controller in ["+pids", "+memory"] {
-        let handed = write(parent, "cgroup.subtree_control", controller)
-            .and_then(|()| write(directory, "cgroup.subtree_control", controller));
-        if let Err(error) = handed {
-            tracing::debug!(controller, %error, "no limit of this kind");
-        }
+/// The nearest group of the second version, from our own upwards, that hands its controllers down. A
+/// group with processes in it may not, which is what a login session's is; above it is one that does.
+fn delegating(place: &Place) -> &Path {
+    let file = |group: &Path| group.join("cgroup.subtree_control");
+    let groups = || {
+        let above = place.own.ancestors();
+        above.take_while(|group| group.starts_with(&place.top))
+    };
+    let does = |group: &&Path| {
+        let handed = std::fs::read_to_string(file(group)).unwrap_or_default();
+        ["pids", "memory"]
+            .iter()
+            .all(|it| handed.split_whitespace().any(|name| name == *it))
+    };
+    let can = |group: &&Path| std::fs::write(file(group), "+pids +memory").is_ok();
+    let found = groups().find(does).or_else(|| groups().find(can));
+    found.unwrap_or(&place.own)
+}
+
+/// Hands a controller of a group down to the groups below it. Refused where processes are in the
+/// same group, or where it was not handed down to this one; then there is no limit.
+fn hand_down(group: &OwnedFd, controller: &str) {
+    if let Err(error) = write(group, "cgroup.subtree_control", controller) {
+        tracing::debug!(controller, %error, "no limit of this kind");
     }
 }
 
@@ -450,7 +582,11 @@ mod tests {
     #[test]
     fn the_own_directory_is_found_in_both_versions() {
         let own = "8:pids:/a/b\n3:cpu,cpuacct:/\n2:memory:/outer/inner\n0::/user.slice\n";
-        let at = |controller| directory(own, MOUNTS, controller).map(|it| it.display().to_string());
+        let at = |controller| {
+            let place = directory(own, MOUNTS, controller)?;
+            assert!(place.own.starts_with(&place.top), "{place:?}");
+            Some(place.own.display().to_string())
+        };
         assert_eq!(at("pids").as_deref(), Some("/sys/fs/cgroup/pids/a/b"));
         assert_eq!(at("cpuacct").as_deref(), Some("/sys/fs/cgroup/cpu/"));
         assert_eq!(at("memory").as_deref(), Some("/sys/fs/cgroup/memory/inner"));
@@ -458,12 +594,38 @@ mod tests {
         assert_eq!(at("devices"), None);
     }
 
+    #[test]
+    fn a_group_that_hands_down_is_looked_for_upwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().to_owned();
+        let own = top.join("user.slice/session.scope");
+        std::fs::create_dir_all(&own).unwrap();
+        let place = Place {
+            top: top.clone(),
+            own: own.clone(),
+        };
+        // A directory in place of the file cannot be written, as the file of a group with processes.
+        std::fs::create_dir(own.join("cgroup.subtree_control")).unwrap();
+        assert_eq!(delegating(&place), top.join("user.slice"));
+        let control = top.join("user.slice/cgroup.subtree_control");
+        assert_eq!(std::fs::read_to_string(&control).unwrap(), "+pids +memory");
+        std::fs::remove_file(&control).unwrap();
+        std::fs::write(top.join("cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        assert_eq!(
+            delegating(&place),
+            top,
+            "rather one that does than one that could"
+        );
+    }
+
     /// Runs as root, with a mount of the second version.
     #[test]
     fn root_only_the_device_program_lets_null_through_and_nothing_else() {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let parent = directory(&own, &mounts, "").expect("cgroup2 is mounted");
+        let parent = directory(&own, &mounts, "")
+            .expect("cgroup2 is mounted")
+            .own;
         let path = parent.join(format!("rbuild-test-{}", std::process::id()));
         std::fs::create_dir(&path).expect("root can make a control group");
         let group =

@@ -37,6 +37,7 @@ mod sys;
 pub use running::{Exit, Handle, Running, Status, Usage, WaitError};
 pub use spawn::{SpawnError, spawn};
 pub use spec::{
-    Limits, Mount, MountSource, Network, Privileges, Spec, Stdio, Stream, Terminal, User,
+    Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec, Stdio, Stream,
+    Terminal, User,
 };
 pub use sys::end_with_thread;

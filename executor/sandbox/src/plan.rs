@@ -15,13 +15,14 @@ use libc::sock_filter;
 use rustix::fs::{CWD, Gid, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 
-use crate::cgroup::{Control, Groups};
+use crate::cgroup::{Asked, Control, Groups};
 use crate::mounts::{self, Dev, Files, NewFile};
 use crate::spawn::SpawnError;
+use crate::spawner::Spawner;
 use crate::stub::{self, Kind, Links, NoPlace, Stubs, Tree};
 use crate::{
-    Mount, MountSource, Network, Privileges, Spec, Stdio, Stream, capability, rootless, seccomp,
-    sys,
+    Mount, MountSource, Network, Privileges, Rlimit, Spec, Stdio, Stream, capability, rootless,
+    seccomp, sys,
 };
 
 /// Where commands are looked for when the environment does not say.
@@ -114,6 +115,7 @@ pub(crate) enum Step {
     ControllingTerminal,
     Umask(u32),
     Directory(CString),
+    Limit(Rlimit),
     BoundingSet(u64),
     Filter(Vec<sock_filter>),
     KeepCapabilities,
@@ -151,6 +153,7 @@ impl fmt::Display for Step {
             Step::ReadOnly { target } => write!(f, "{}, read-only", target.to_string_lossy()),
             Step::Mask { target } => write!(f, "{}, masked", target.to_string_lossy()),
             Step::Directory(path) => write!(f, "{}", path.to_string_lossy()),
+            Step::Limit(limit) => f.write_str(limit.resource.name()),
             Step::Groups(groups) => write!(f, "{groups:?}"),
             Step::Group(id) | Step::User(id) => write!(f, "{id}"),
             Step::AttachRoot(_) | Step::EnterRoot | Step::RootAttributes(_) => {
@@ -185,7 +188,7 @@ pub(crate) struct Ends {
 }
 
 /// Prepares everything and writes the plan.
-pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, SpawnError> {
+pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared, SpawnError> {
     let strings = Strings::new(&spec)?;
     if [spec.user.uid, spec.user.gid].contains(&u32::MAX) {
         // To the kernel it means "stay who you are", which is root.
@@ -196,9 +199,13 @@ pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, S
     }
     there_is(spec.user.uid, spec.user.gid)?;
     sys::set_private(spec.rootfs.as_fd(), 0).map_err(because("the root file system"))?;
-    let control = Control::get();
-    let groups = control
-        .take(spec.limits, spec.privileges)
+    let asked = Asked {
+        limits: &spec.limits,
+        privileges: spec.privileges,
+        keep: &|directories| spawner.keep(directories),
+    };
+    let groups = Control::get()
+        .take(asked)
         .map_err(because("control groups"))?;
     let mut steps = vec![Step::ResetSignals];
     for (name, procs) in groups.doors().map_err(because("control groups"))? {
@@ -233,7 +240,7 @@ pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, S
         room.mount(mount)?;
     }
     room.covers(spec.privileges);
-    let filters_devices = control.filters_devices() || spec.privileges == Privileges::Insecure;
+    let filters_devices = groups.filters_devices() || spec.privileges == Privileges::Insecure;
     let mut attributes = if filters_devices {
         0
     } else {
@@ -257,9 +264,11 @@ pub(crate) fn prepare(spec: Spec, owner: &'static OwnedFd) -> Result<Prepared, S
     steps.push(Step::EnterRoot);
     steps.extend(after_root);
     steps.extend([Step::Umask(0o022), Step::Directory(strings.cwd)]);
+    // After the last descriptor is opened, before the right to raise a limit is gone.
+    steps.extend(spec.limits.rlimits.iter().copied().map(Step::Limit));
     identity(&mut steps, spec.user, spec.privileges, filters_devices);
     steps.extend([
-        Step::DieWithOwner(owner),
+        Step::DieWithOwner(spawner.owner()),
         Step::CloseOnExec,
         Step::UnblockSignals,
     ]);

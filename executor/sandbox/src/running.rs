@@ -83,11 +83,13 @@ impl Running {
         let waited = sys::wait(self.pid).map_err(WaitError);
         self.stubs.remove();
         let oom_killed = self.groups.oom_killed();
+        let peak = self.groups.peak_memory();
         self.groups.remove();
         if let Some(mounts) = self.mounts.take() {
             spawner::drop_later(mounts);
         }
-        let (status, usage) = waited?;
+        let (status, mut usage) = waited?;
+        usage.max_memory = peak.unwrap_or(usage.max_memory);
         Ok(Exit {
             status,
             usage,
@@ -176,8 +178,13 @@ pub struct Usage {
     pub user: Duration,
     /// Time on a processor in the kernel.
     pub system: Duration,
-    /// The most memory that one of its processes held, in bytes.
+    /// The most memory that was in use at once, in bytes: of all its processes where a control group
+    /// counted, else of the largest.
     pub max_memory: u64,
+    /// Bytes that came from a disk.
+    pub read: u64,
+    /// Bytes that are to go to a disk.
+    pub written: u64,
 }
 
 /// The end of a process could not be learnt.

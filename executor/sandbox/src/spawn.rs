@@ -65,6 +65,18 @@ pub enum SpawnError {
         /// Why it failed.
         source: io::Error,
     },
+    /// A limit of a single process that cannot be set, above all one that is higher than ours.
+    #[error("cannot set the limit `{name}` to {soft}:{hard}{}", if source.kind() == io::ErrorKind::PermissionDenied { ": only a process with CAP_SYS_RESOURCE may raise a hard limit" } else { "" })]
+    Limit {
+        /// The limit.
+        name: &'static str,
+        /// What was asked for.
+        soft: String,
+        /// What was asked for.
+        hard: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A step between clone and exec, as `strace` would print it.
     #[error("cannot set up the sandbox: {step}")]
     Step {
@@ -103,7 +115,7 @@ pub fn spawn(spec: Spec) -> Result<Running, SpawnError> {
         stubs,
         groups,
         ends,
-    } = plan::prepare(spec, spawner.owner())?;
+    } = plan::prepare(spec, spawner)?;
     let (plan, started) = spawner.run(plan);
     let Cloned { pid, pidfd } = started.map_err(|it| explain(it, &plan, program))?;
     let mounts = sys::mount_namespace(pidfd.as_fd());
@@ -147,6 +159,12 @@ fn explain(failure: Failure, plan: &Plan, program: String) -> SpawnError {
                     _ => source,
                 },
             },
+            Step::Limit(limit) => SpawnError::Limit {
+                name: limit.resource.name(),
+                soft: shown(limit.soft),
+                hard: shown(limit.hard),
+                source,
+            },
             step => SpawnError::Step {
                 step: format!("{call}({step})"),
                 source,
@@ -157,6 +175,10 @@ fn explain(failure: Failure, plan: &Plan, program: String) -> SpawnError {
             _ => SpawnError::NotExecutable { program, source },
         },
     }
+}
+
+fn shown(limit: Option<u64>) -> String {
+    limit.map_or("unlimited".to_owned(), |it| it.to_string())
 }
 
 /// Errors cannot be cloned, and this one is asked for again and again.

@@ -16,16 +16,21 @@ use rustix::mount::{
 };
 use rustix::process::PidfdFlags;
 
-use crate::cgroup::Control;
+use crate::cgroup::{Directories, owner_name};
 use crate::mounts;
 use crate::plan::Plan;
 use crate::rootless;
 use crate::sys::{self, Cloned, Failure, Guard, Stack};
 
-/// A plan and where to say what became of it.
-struct Job {
-    plan: Plan,
-    reply: SyncSender<(Plan, Result<Cloned, Failure>)>,
+/// What the thread is to do.
+enum Job {
+    /// Start the child of a plan, and say what became of it.
+    Run {
+        plan: Plan,
+        reply: SyncSender<(Plan, Result<Cloned, Failure>)>,
+    },
+    /// Put directories of control groups under guard.
+    Keep(Directories),
 }
 
 /// The running thread.
@@ -58,9 +63,16 @@ impl Spawner {
     pub(crate) fn run(&self, plan: Plan) -> (Plan, Result<Cloned, Failure>) {
         let (reply, answer) = sync_channel(1);
         self.jobs
-            .send(Job { plan, reply })
+            .send(Job::Run { plan, reply })
             .expect("the spawner lives as long as the process");
         answer.recv().expect("the spawner answers every job")
+    }
+
+    /// Puts a directory of control groups under guard, before any plan that is run from now on.
+    pub(crate) fn keep(&self, directories: Directories) {
+        self.jobs
+            .send(Job::Keep(directories))
+            .expect("the spawner lives as long as the process");
     }
 }
 
@@ -91,7 +103,16 @@ fn start() -> Result<Spawner, NoSpawner> {
 
 fn serve(queue: &Receiver<Job>, guard: &Guard) {
     let mut stack = Stack::new();
-    while let Ok(Job { plan, reply }) = queue.recv() {
+    while let Ok(job) = queue.recv() {
+        let (plan, reply) = match job {
+            Job::Run { plan, reply } => (plan, reply),
+            Job::Keep((directory, parent)) => {
+                if let Err(error) = guard.keep(directory.as_fd(), parent.as_fd()) {
+                    tracing::warn!(%error, "a control group is without a guard");
+                }
+                continue;
+            }
+        };
         let started = sys::clone(&plan, &mut stack);
         if let Ok(child) = &started
             && let Err(error) = guard.watch(child.pidfd.as_fd())
@@ -107,10 +128,7 @@ fn serve(queue: &Receiver<Job>, guard: &Guard) {
 fn set_up() -> Result<Guard, NoSpawner> {
     let fail = |what| move |source: io::Error| NoSpawner { what, source };
     sys::block_signals().map_err(fail("signals"))?;
-    let directories = Control::get()
-        .directories()
-        .map_err(fail("control groups"))?;
-    let guard = Guard::start(&directories).map_err(fail("a guard"))?;
+    let guard = Guard::start(owner_name()).map_err(fail("a guard"))?;
     sys::unshare(libc::CLONE_NEWNS).map_err(fail(
         "a mount namespace (for who is not root: `rootless::enter`)",
     ))?;

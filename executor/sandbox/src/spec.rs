@@ -204,14 +204,96 @@ pub struct Terminal {
     pub columns: u16,
 }
 
-/// What a process and its children can use up. Held where the control groups of the host can hold it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a process and its children can use up.
+///
+/// The number of processes is held where the control groups of the host can hold it; where any other
+/// of these cannot be held, the process does not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Processes and threads at once.
     pub pids: Option<u64>,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is as much as there is. Where `None`, as much swap as
+    /// memory, if swap can be limited.
+    pub memory_and_swap: Option<i64>,
+    /// How much of the processors' time, compared with others, when it is scarce; usually 1024.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of a processor in each period; -1 is as many as there are.
+    pub cpu_quota: Option<i64>,
+    /// Microseconds; 100,000 where `None`.
+    pub cpu_period: Option<u64>,
+    /// The processors it may run on: `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// The memory nodes it may use, likewise.
+    pub cpuset_mems: Option<String>,
+    /// The control group below which its own are, from the top of each hierarchy; made where it is
+    /// missing. The owner's own where `None`.
+    pub parent: Option<PathBuf>,
+    /// What a single process can use (`setrlimit`); as the owner where they do not say.
+    pub rlimits: Vec<Rlimit>,
 }
+
+/// One limit of a single process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Of what.
+    pub resource: Resource,
+    /// Where the kernel begins to refuse; `None` is nowhere. The process may raise it up to `hard`.
+    pub soft: Option<u64>,
+    /// As far as that.
+    pub hard: Option<u64>,
+}
+
+/// What an [`Rlimit`] limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resource {
+    name: &'static str,
+    number: i32,
+}
+
+impl Resource {
+    /// Every resource by docker's name, which is the kernel's in lower case.
+    pub fn named(name: &str) -> Option<Resource> {
+        let (name, number) = RESOURCES.into_iter().find(|it| it.0 == name)?;
+        Some(Resource { name, number })
+    }
+
+    /// Docker's names of all of them.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RESOURCES.into_iter().map(|it| it.0)
+    }
+
+    /// Docker's name of it.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The kernel's number of it.
+    pub(crate) fn number(self) -> i32 {
+        self.number
+    }
+}
+
+/// Names and the kernel's numbers, which are the same on every architecture that rbuild runs on.
+const RESOURCES: [(&str, i32); 16] = [
+    ("cpu", 0),
+    ("fsize", 1),
+    ("data", 2),
+    ("stack", 3),
+    ("core", 4),
+    ("rss", 5),
+    ("nproc", 6),
+    ("nofile", 7),
+    ("memlock", 8),
+    ("as", 9),
+    ("locks", 10),
+    ("sigpending", 11),
+    ("msgqueue", 12),
+    ("nice", 13),
+    ("rtprio", 14),
+    ("rttime", 15),
+];
 
 impl Default for Limits {
     /// Enough processes for any build, too few for a fork bomb to take the machine down.
@@ -219,6 +301,14 @@ impl Default for Limits {
         Limits {
             pids: Some(32_768),
             memory: None,
+            memory_and_swap: None,
+            cpu_shares: None,
+            cpu_quota: None,
+            cpu_period: None,
+            cpuset_cpus: None,
+            cpuset_mems: None,
+            parent: None,
+            rlimits: Vec::new(),
         }
     }
 }

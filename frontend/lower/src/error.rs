@@ -136,6 +136,14 @@ pub enum PlanErrorKind {
     /// `RUN --device`: it needs the container device interface.
     #[error("RUN --device={0} is not supported: rbuild lends no devices to a step")]
     Device(String),
+    /// A wall that whoever builds did not allow to take down.
+    #[error("entitlement {entitlement} is not allowed: {what} needs --allow {entitlement}")]
+    NotAllowed {
+        /// Its name.
+        entitlement: &'static str,
+        /// What asks for it.
+        what: &'static str,
+    },
     /// Something that Dockerfiles can say and this version cannot do.
     #[error("{0} is not supported yet")]
     NotSupported(String),

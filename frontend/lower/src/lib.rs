@@ -40,7 +40,7 @@ pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};
 pub use lint::{CheckError, RULES, Rule};
 pub use mount::MountError;
-pub use options::{NoCache, Options};
+pub use options::{Allowed, NoCache, Options};
 pub use plan::{Layer, LocalUse, Plan, Warning, findings};
 pub use remote::RemoteError;
 

@@ -29,6 +29,14 @@ pub struct Options {
     pub extra_hosts: BTreeMap<String, String>,
     /// `--shm-size`, in bytes.
     pub shm_size: Option<u64>,
+    /// `--ulimit`
+    pub ulimits: BTreeMap<String, llb::op::Ulimit>,
+    /// `--cgroup-parent`
+    pub cgroup_parent: Option<String>,
+    /// `--resource`
+    pub resources: llb::op::Resources,
+    /// `--allow`
+    pub allowed: Allowed,
     /// The host name in RUN; the build-arg `BUILDKIT_SANDBOX_HOSTNAME` wins over it.
     pub hostname: String,
     /// Lines of the context's `.dockerignore`, without comments and blank lines.
@@ -38,6 +46,23 @@ pub struct Options {
     pub findings: Vec<Warning>,
     /// `--strict-args`: a `--build-arg` that nothing declares is an error, not a warning.
     pub strict_args: bool,
+}
+
+/// Which walls a Dockerfile may take down (`--allow`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// `network.host`: steps may use the host's network.
+    pub network_host: bool,
+    /// `security.insecure`: steps may have all capabilities.
+    pub security_insecure: bool,
+}
+
+impl Allowed {
+    /// Nothing is in the way.
+    pub const ALL: Self = Self {
+        network_host: true,
+        security_insecure: true,
+    };
 }
 
 /// Which stages run even if the cache knows their results.
@@ -66,6 +91,10 @@ impl Options {
             network: llb::op::Network::Default,
             extra_hosts: BTreeMap::new(),
             shm_size: None,
+            ulimits: BTreeMap::new(),
+            cgroup_parent: None,
+            resources: llb::op::Resources::default(),
+            allowed: Allowed::default(),
             hostname: "buildkitsandbox".to_owned(),
             ignore: Vec::new(),
             findings: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 
-use crate::op::{Source, Terms};
+use crate::op::{Resources, Source, Terms};
 use crate::{Key, KeyHasher, Op};
 
 /// Where a vertex is in its [`Graph`].
@@ -170,6 +170,7 @@ impl Op {
             Self::Exec(exec) => {
                 exec.unkeyed_env.clear();
                 exec.terms = Terms::default();
+                *exec.resources = Resources::default();
                 exec.extra_hosts.values_mut().for_each(String::clear);
             }
             Self::Source(_) | Self::File(_) | Self::Merge | Self::Diff => {}

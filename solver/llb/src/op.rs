@@ -148,9 +148,53 @@ pub struct Exec {
     pub hostname: String,
     /// Bytes of `/dev/shm`; 64 MiB where `None`.
     pub shm_size: Option<u64>,
+    /// Limits of single processes (`--ulimit`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// The control group of the host below which that of the process is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    /// What the process and its children can use up together; not in the key.
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Box<Resources>,
     /// How it is tried and how long its result is good; not in the key.
     #[serde(default)]
     pub terms: Terms,
+}
+
+/// One limit of single processes, by docker's name of it. `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Where the kernel begins to refuse.
+    pub soft: Option<u64>,
+    /// How far the process may raise that.
+    pub hard: Option<u64>,
+}
+
+/// What a process and its children can use up together (`--resource`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is as much as there is.
+    pub memory_swap: Option<i64>,
+    /// How much of the processors' time, compared with others.
+    pub cpu_shares: Option<u64>,
+    /// Microseconds.
+    pub cpu_period: Option<u64>,
+    /// Microseconds of a processor in each period; -1 is as many as there are.
+    pub cpu_quota: Option<i64>,
+    /// The processors to run on: `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// The memory nodes, likewise.
+    pub cpuset_mems: Option<String>,
+}
+
+impl Resources {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a process is tried, and how long its result is good.

@@ -29,6 +29,9 @@ fn exec(change: impl FnOnce(&mut Exec)) -> Op {
         extra_hosts: [("peer".to_owned(), "10.0.0.1".to_owned())].into(),
         hostname: "buildkitsandbox".to_owned(),
         shm_size: None,
+        ulimits: std::collections::BTreeMap::new(),
+        cgroup_parent: None,
+        resources: Box::default(),
         terms: llb::op::Terms::default(),
     };
     change(&mut exec);
@@ -58,6 +61,7 @@ fn what_the_spec_keeps_out_of_a_key_is_not_in_it() {
         exec(|exec| exec.unkeyed_env.push("http_proxy=x".to_owned())).digest(),
         plain
     );
+    assert_eq!(exec(|exec| exec.resources.memory = Some(1)).digest(), plain);
     assert_eq!(
         exec(|exec| exec.extra_hosts.values_mut().for_each(|it| it.push('2'))).digest(),
         plain
@@ -71,7 +75,14 @@ fn what_the_spec_keeps_out_of_a_key_is_not_in_it() {
 #[test]
 fn everything_else_of_an_op_is_in_its_key() {
     let plain = exec(|_| {}).digest();
-    let changes: [fn(&mut Exec); 9] = [
+    let unlimited = llb::op::Ulimit {
+        soft: None,
+        hard: None,
+    };
+    let limited = exec(|exec| exec.ulimits.extend([("core".to_owned(), unlimited)]));
+    assert_ne!(limited.digest(), exec(|_| {}).digest());
+    let changes: [fn(&mut Exec); 10] = [
+        |exec| exec.cgroup_parent = Some("/builds".to_owned()),
         |exec| exec.args.push(String::new()),
         |exec| exec.env.push("A=1".to_owned()),
         |exec| exec.cwd.push_str("src"),

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use llb::Op;
-use llb::op::{Exec, File, FileAction, FileChange, ModeChange, Mount, MountKind, Owner, UserName};
+use llb::op::{
+    Exec, File, FileAction, FileChange, ModeChange, Mount, MountKind, Owner, Ulimit, UserName,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -213,7 +215,18 @@ fn exec(
     setting("host name", old.hostname.clone(), new.hostname.clone());
     setting("--add-host", hosts(old), hosts(new));
     setting("--shm-size", size(old), size(new));
+    setting("--ulimit", ulimits(old), ulimits(new));
+    let parent = |exec: &Exec| exec.cgroup_parent.clone().unwrap_or_default();
+    setting("--cgroup-parent", parent(old), parent(new));
     mounts(&old.mounts, &new.mounts, found);
+}
+
+/// As they are asked for.
+fn ulimits(exec: &Exec) -> String {
+    let value = |value: Option<u64>| value.map_or("-1".to_owned(), |it| it.to_string());
+    let limit =
+        |(name, it): (&String, &Ulimit)| format!("{name}={}:{}", value(it.soft), value(it.hard));
+    exec.ulimits.iter().map(limit).collect::<Vec<_>>().join(",")
 }
 
 /// The command as written: a shell's `-c` is what nobody wrote.

@@ -3,3 +3,5 @@ RUN one
 RUN --network=host two
 RUN --network=default --security=insecure three
 #= --network none
+#= --allow network.host
+#= --allow security.insecure

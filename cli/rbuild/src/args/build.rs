@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Network, bytes};
+use super::{LimitArgs, Network, bytes};
 use crate::build::Asked;
 use crate::progress::Mode;
 
@@ -77,6 +77,15 @@ pub(crate) struct BuildArgs {
     /// The size of /dev/shm, as 64m
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "What RUN sees")]
     pub(crate) shm_size: Option<u64>,
+    /// What RUN may do beyond its sandbox: network.host, security.insecure
+    #[arg(long, value_name = "ENTITLEMENT", help_heading = "What RUN sees")]
+    pub(crate) allow: Vec<String>,
+    /// What RUN may use up: `memory=512m,cpu-quota=50000`
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "What it may use up")]
+    pub(crate) resource: Vec<String>,
+    /// The same, one by one
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// A name for the image
     #[arg(
         short,

@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod complaint;
 mod image;
+mod limits;
 mod run;
 
 use std::ffi::{OsStr, OsString};
@@ -24,6 +25,7 @@ pub(crate) use image::{
     HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, LsArgs,
     PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, TagArgs,
 };
+pub(crate) use limits::{LimitArgs, bytes_or_all};
 pub(crate) use run::{ForgetArgs, PsArgs, PullWhen, RunArgs};
 
 /// The whole command line.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Network;
+use super::{LimitArgs, Network, bytes};
 
 /// `run`
 #[derive(Debug, Args)]
@@ -85,6 +85,27 @@ pub(crate) struct RunArgs {
     /// Say nothing of what is brought in
     #[arg(short, long, help_heading = "Where it comes from")]
     pub(crate) quiet: bool,
+    /// The size of /dev/shm, as 64m
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "What it may use up")]
+    pub(crate) shm_size: Option<u64>,
+    /// How many processes and threads at once; -1 for any number
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        allow_hyphen_values = true,
+        help_heading = "What it may use up"
+    )]
+    pub(crate) pids_limit: Option<i64>,
+    /// How many processors' time, as 1.5
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        conflicts_with_all = ["cpu_quota", "cpu_period"],
+        help_heading = "What it may use up"
+    )]
+    pub(crate) cpus: Option<f64>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     /// Keep the image's files as they are
     #[arg(long, help_heading = "How it runs")]
     pub(crate) read_only: bool,

@@ -1,5 +1,6 @@
 //! `build`: what was typed into what is meant, the build itself, and what is said of it.
 
+mod allow;
 mod call;
 mod lent;
 mod output;

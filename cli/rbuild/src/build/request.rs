@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use engine::{ContextFrom, DockerfileFrom, NoCache, Pull, Request, SecretFrom};
 use oci::{Platform, Reference};
 
-use super::lent;
 use super::output::Output;
+use super::{allow, lent};
 use crate::args::{BuildArgs, Network};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::pairs;
+use crate::{limits, pairs};
 
 /// What a person meant.
 #[derive(Debug)]
@@ -48,6 +48,10 @@ impl Meant {
             network: network(args.network),
             extra_hosts: pairs::hosts(&args.add_host)?,
             shm_size: args.shm_size,
+            ulimits: limits::ulimits(&args.limits.ulimit)?,
+            cgroup_parent: args.limits.cgroup_parent.clone(),
+            resources: limits::resources(&args.resource, &args.limits)?,
+            allowed: allow::allowed(&args.allow, network(args.network))?,
             strict_args: args.strict_args,
             secrets: secrets.collect::<Result<BTreeMap<_, _>, _>>()?,
             ssh: ssh.collect::<Result<BTreeMap<_, _>, _>>()?,

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use container::{Network, Request, RunError};
+use llb::op::Ulimit;
 use oci::Reference;
-use sandbox::SpawnError;
+use sandbox::{Limits, Resource, Rlimit, SpawnError};
 use snapshot::Snapshots;
 use store::{ImageRecord, ResolveError, Store};
 
@@ -16,7 +17,7 @@ use crate::args::{self, PullWhen, RunArgs};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::progress::terminal::say;
-use crate::{image, pairs, registries, rootless};
+use crate::{image, limits, pairs, registries, rootless};
 use volume::Volume;
 
 /// Runs the container to its end, and ends as it does.
@@ -62,10 +63,52 @@ fn request(snapshots: &Snapshots, args: &RunArgs) -> Result<Request, Fault> {
         name: args.name.clone(),
         network: network(args.network),
         extra_hosts,
+        shm_size: args.shm_size,
+        limits: limits(args)?,
         read_only: args.read_only,
         tty: args.tty,
         interactive: args.interactive,
         remove: args.rm,
+    })
+}
+
+/// What the container may use up.
+fn limits(args: &RunArgs) -> Result<Limits, Fault> {
+    /// What docker has `--cpus` counted in.
+    const PERIOD: u32 = 100_000;
+    let resources = limits::resources(&[], &args.limits)?;
+    let rlimits = limits::ulimits(&args.limits.ulimit)?;
+    let rlimit = |(name, limit): (&String, &Ulimit)| {
+        Some(Rlimit {
+            resource: Resource::named(name)?,
+            soft: limit.soft,
+            hard: limit.hard,
+        })
+    };
+    let usual = Limits::default();
+    let quota = match args.cpus {
+        Some(cpus) if !(cpus > 0.0 && cpus < 1e6) => {
+            return Err(Fault::usage(format!(
+                "`--cpus {cpus}` is no number of processors"
+            )));
+        }
+        Some(cpus) => Some((cpus * f64::from(PERIOD)).round() as i64),
+        None => resources.cpu_quota,
+    };
+    Ok(Limits {
+        pids: match args.pids_limit {
+            None | Some(0) => usual.pids,
+            Some(limit) => u64::try_from(limit).ok(),
+        },
+        memory: resources.memory,
+        memory_and_swap: resources.memory_swap,
+        cpu_shares: resources.cpu_shares,
+        cpu_quota: quota,
+        cpu_period: args.cpus.map(|_| PERIOD.into()).or(resources.cpu_period),
+        cpuset_cpus: resources.cpuset_cpus,
+        cpuset_mems: resources.cpuset_mems,
+        parent: args.limits.cgroup_parent.as_ref().map(PathBuf::from),
+        rlimits: rlimits.iter().filter_map(rlimit).collect(),
     })
 }
 

@@ -249,6 +249,24 @@ fn take(step: &Step, work: &mut Work<'_>) -> Result<(), Stop> {
         }
         Step::Umask(mask) => call!(work, "umask", SYS_umask, *mask).map(drop),
         Step::Directory(path) => directory(work, path),
+        Step::Limit(limit) => {
+            let value = libc::rlimit64 {
+                rlim_cur: limit.soft.unwrap_or(libc::RLIM64_INFINITY),
+                rlim_max: limit.hard.unwrap_or(libc::RLIM64_INFINITY),
+            };
+            let nowhere = ptr::null::<libc::rlimit64>();
+            let number = limit.resource.number();
+            call!(
+                work,
+                "prlimit",
+                SYS_prlimit64,
+                0,
+                number,
+                &raw const value,
+                nowhere
+            )
+            .map(drop)
+        }
         Step::BoundingSet(keep) => bounding_set(work, *keep),
         Step::Filter(program) => filter(work, program),
         Step::KeepCapabilities => {

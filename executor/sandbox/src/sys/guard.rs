@@ -2,7 +2,8 @@
 //!
 //! `PR_SET_PDEATHSIG` alone is not enough: the kernel forgets it when a process executes a
 //! set-user-ID program, and `RUN sudo …` is just that. So every owner has one guard, which holds a
-//! pidfd of every sandbox and the directories of the owner's control groups. It sleeps on a socket;
+//! pidfd of every sandbox and the directories of the owner's control groups. It sleeps on a socket,
+//! through which it gets them;
 //! when the owner is gone, in whatever way, the socket ends, and the guard kills, waits, removes.
 //!
 //! The guard shares its owner's memory (so that starting it copies nothing) and therefore keeps to
@@ -24,8 +25,18 @@ use super::raw::raw;
 /// Where the guard keeps its end of the socket.
 const SOCKET: RawFd = 0;
 
-/// Where the guard keeps the directories of control groups: from here on upwards.
-const DIRECTORIES: RawFd = 1;
+/// Where the guard keeps what it gets: from here on upwards.
+const FIRST: RawFd = 1;
+
+/// What comes with the pidfd of a sandbox.
+const SANDBOX: u8 = b'+';
+
+/// What comes with a directory of control groups and its parent.
+const DIRECTORIES: u8 = b'd';
+
+/// How many directories of control groups an owner can have: one a hierarchy, for each group that
+/// people name.
+const MOST_DIRECTORIES: usize = 64;
 
 /// How many sandboxes an owner can have at once, by the names their control groups can have.
 pub(crate) const SLOTS: usize = 256;
@@ -37,15 +48,36 @@ pub(crate) struct Guard(OwnedFd);
 /// What the guard has to know, leaked, since it is read after everything else is gone.
 struct Orders {
     socket: RawFd,
-    /// Directories whose subdirectories `0` to `255` are to be removed, and their own parents and names.
-    groups: Vec<(RawFd, RawFd, std::ffi::CString)>,
+    /// What every directory of control groups is called in its parent.
+    name: std::ffi::CString,
+    /// What is to be removed in each of them.
     slots: Vec<std::ffi::CString>,
 }
 
+/// Directories of control groups, each with its parent; the first `count` of them.
+struct Kept {
+    pairs: [(RawFd, RawFd); MOST_DIRECTORIES],
+    count: usize,
+}
+
+impl Kept {
+    fn add(&mut self, pair: (RawFd, RawFd)) {
+        if let Some(place) = self.pairs.get_mut(self.count) {
+            *place = pair;
+            self.count = self.count.wrapping_add(1);
+        }
+    }
+
+    fn holds(&self, fd: RawFd) -> bool {
+        let mut pairs = self.pairs.iter().take(self.count);
+        pairs.any(|(directory, parent)| *directory == fd || *parent == fd)
+    }
+}
+
 impl Guard {
-    /// Starts the guard of this process. `groups` are the directories of its control groups, each
-    /// with its parent and its name there. All signals must be blocked.
-    pub(crate) fn start(groups: &[(OwnedFd, OwnedFd, String)]) -> io::Result<Guard> {
+    /// Starts the guard of this process. `name` is what its directories of control groups are called.
+    /// All signals must be blocked.
+    pub(crate) fn start(name: String) -> io::Result<Guard> {
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -53,25 +85,12 @@ impl Guard {
             None,
         )?;
         let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 64)?;
-        let mut high = Vec::new();
-        for (group, parent, _) in groups {
-            high.push((
-                rustix::io::fcntl_dupfd_cloexec(group, 64)?,
-                rustix::io::fcntl_dupfd_cloexec(parent, 64)?,
-            ));
-        }
-        let name = |name: String| std::ffi::CString::new(name).map_err(io::Error::other);
+        let text = |text: String| std::ffi::CString::new(text).map_err(io::Error::other);
         let orders = Orders {
             socket: theirs.as_raw_fd(),
-            groups: high
-                .iter()
-                .zip(groups)
-                .map(|((group, parent), (_, _, text))| {
-                    Ok((group.as_raw_fd(), parent.as_raw_fd(), name(text.clone())?))
-                })
-                .collect::<io::Result<_>>()?,
+            name: text(name)?,
             slots: (0..SLOTS)
-                .map(|slot| name(slot.to_string()))
+                .map(|slot| text(slot.to_string()))
                 .collect::<io::Result<_>>()?,
         };
         let orders: &'static Orders = Box::leak(Box::new(orders));
@@ -95,15 +114,23 @@ impl Guard {
 
     /// Puts a sandbox under guard.
     pub(crate) fn watch(&self, pidfd: BorrowedFd<'_>) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        self.send(SANDBOX, &[pidfd])
+    }
+
+    /// Puts a directory of control groups under guard.
+    pub(crate) fn keep(&self, directory: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> io::Result<()> {
+        self.send(DIRECTORIES, &[directory, parent])
+    }
+
+    fn send(&self, what: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut rights = SendAncillaryBuffer::new(&mut space);
-        let fds = [pidfd];
-        if !rights.push(SendAncillaryMessage::ScmRights(&fds)) {
+        if !rights.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         sendmsg(
             &self.0,
-            &[io::IoSlice::new(b"+")],
+            &[io::IoSlice::new(&[what])],
             &mut rights,
             SendFlags::empty(),
         )?;
@@ -114,29 +141,29 @@ impl Guard {
 extern "C" fn run(orders: *mut c_void) -> c_int {
     // SAFETY: `start` passes a leaked `Orders`.
     let orders = unsafe { &*orders.cast::<Orders>() };
-    let mut next = DIRECTORIES;
     keep(orders.socket, SOCKET);
-    for (group, parent, _) in &orders.groups {
-        keep(*group, next);
-        keep(*parent, next.wrapping_add(1));
-        next = next.wrapping_add(2);
-    }
     // The owner's other descriptors, its locks and pipes among them, must end with the owner. A
     // session of its own keeps the guard out of what happens to the terminal.
     // SAFETY: closes the guard's own copies; the rest takes numbers.
     unsafe {
-        raw!(SYS_close_range, next, u32::MAX, 0);
+        raw!(SYS_close_range, FIRST, u32::MAX, 0);
         raw!(SYS_setsid);
         raw!(SYS_chdir, c"/".as_ptr());
     }
-    let first = next;
-    let mut last = first;
-    while let Some(received) = receive() {
-        last = last.max(received);
-        forget_finished(first, last);
+    let mut kept = Kept {
+        pairs: [(0, 0); MOST_DIRECTORIES],
+        count: 0,
+    };
+    let mut last = FIRST;
+    while let Some((what, first, second)) = receive() {
+        last = last.max(first).max(second);
+        if what == DIRECTORIES {
+            kept.add((first, second));
+        }
+        forget_finished(last, &kept);
     }
-    end(first, last);
-    remove_groups(orders);
+    end(last, &kept);
+    remove_groups(orders, &kept);
     loop {
         // SAFETY: ends the process without running anything of the shared memory.
         unsafe { raw!(SYS_exit_group, 0) };
@@ -148,8 +175,9 @@ fn keep(from: RawFd, to: RawFd) {
     unsafe { raw!(SYS_dup3, from, to, 0) };
 }
 
-/// Waits for the next pidfd. `None` when the owner is gone.
-fn receive() -> Option<RawFd> {
+/// Waits for what comes next: what it is, and its descriptors, the second of which there may not be.
+/// `None` when the owner is gone.
+fn receive() -> Option<(u8, RawFd, RawFd)> {
     let mut byte = 0u8;
     let mut part = libc::iovec {
         iov_base: (&raw mut byte).cast(),
@@ -169,10 +197,21 @@ fn receive() -> Option<RawFd> {
             return None;
         }
         // SAFETY: the kernel has filled the control buffer as far as the header says; the macros of
-        // the C library walk it, and hold back where there is no message.
+        // the C library walk it, and hold back where there is no message. Whether a second descriptor came,
+        // the length of the message says.
         let received = unsafe {
             let message = libc::CMSG_FIRSTHDR(&raw const header);
-            (!message.is_null()).then(|| libc::CMSG_DATA(message).cast::<c_int>().read_unaligned())
+            (!message.is_null()).then(|| {
+                let fds = libc::CMSG_DATA(message).cast::<c_int>();
+                let has_two = (*message).cmsg_len as usize
+                    >= libc::CMSG_LEN(size_of::<[c_int; 2]>() as u32) as usize;
+                let second = if has_two {
+                    fds.wrapping_add(1).read_unaligned()
+                } else {
+                    SOCKET
+                };
+                (byte, fds.read_unaligned(), second)
+            })
         };
         if received.is_some() {
             return received;
@@ -195,10 +234,10 @@ fn send(pidfd: RawFd, signal: c_int) -> bool {
     answer == 0
 }
 
-fn forget_finished(first: RawFd, last: RawFd) {
-    let mut fd = first;
+fn forget_finished(last: RawFd, kept: &Kept) {
+    let mut fd = FIRST;
     while fd <= last {
-        if !send(fd, 0) {
+        if !kept.holds(fd) && !send(fd, 0) {
             // SAFETY: closes the guard's own copy, if there is one at this number.
             unsafe { raw!(SYS_close, fd) };
         }
@@ -207,14 +246,18 @@ fn forget_finished(first: RawFd, last: RawFd) {
 }
 
 /// Kills what is left and waits until it is gone, so that its control groups can go.
-fn end(first: RawFd, last: RawFd) {
-    let mut fd = first;
+fn end(last: RawFd, kept: &Kept) {
+    let mut fd = FIRST;
     while fd <= last {
         send(fd, libc::SIGKILL);
         fd = fd.wrapping_add(1);
     }
-    let mut fd = first;
+    let mut fd = FIRST;
     while fd <= last {
+        if kept.holds(fd) {
+            fd = fd.wrapping_add(1);
+            continue;
+        }
         let mut poll = libc::pollfd {
             fd,
             events: libc::POLLIN,
@@ -239,22 +282,20 @@ fn end(first: RawFd, last: RawFd) {
     }
 }
 
-fn remove_groups(orders: &Orders) {
-    let mut fd = DIRECTORIES;
-    for (_, _, name) in &orders.groups {
+fn remove_groups(orders: &Orders, kept: &Kept) {
+    for (directory, parent) in kept.pairs.iter().take(kept.count) {
         for slot in &orders.slots {
             // SAFETY: the name is a C string; what is not there or in use stays as it is.
-            unsafe { raw!(SYS_unlinkat, fd, slot.as_ptr(), libc::AT_REMOVEDIR) };
+            unsafe { raw!(SYS_unlinkat, *directory, slot.as_ptr(), libc::AT_REMOVEDIR) };
         }
         // SAFETY: as above.
         unsafe {
             raw!(
                 SYS_unlinkat,
-                fd.wrapping_add(1),
-                name.as_ptr(),
+                *parent,
+                orders.name.as_ptr(),
                 libc::AT_REMOVEDIR
             )
         };
-        fd = fd.wrapping_add(2);
     }
 }

@@ -158,6 +158,9 @@ pub(crate) fn wait(pid: Pid) -> io::Result<(Status, Usage)> {
         user: duration(usage.ru_utime),
         system: duration(usage.ru_stime),
         max_memory: u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10,
+        // In blocks of 512 bytes, whatever the disk has.
+        read: u64::try_from(usage.ru_inblock).unwrap_or(0) << 9,
+        written: u64::try_from(usage.ru_oublock).unwrap_or(0) << 9,
     };
     Ok((status, usage))
 }

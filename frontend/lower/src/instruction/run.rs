@@ -96,6 +96,14 @@ impl Held {
             Some("insecure") => Security::Insecure,
             Some(other) => return fail(PlanErrorKind::SecurityMode(other.to_owned())),
         };
+        let allowed = lowering.options.allowed;
+        let refusal = |entitlement, what| PlanErrorKind::NotAllowed { entitlement, what };
+        if network == Network::Host && !allowed.network_host {
+            return fail(refusal("network.host", "RUN --network=host"));
+        }
+        if security == Security::Insecure && !allowed.security_insecure {
+            return fail(refusal("security.insecure", "RUN --security=insecure"));
+        }
         Ok(Self { network, security })
     }
 }
@@ -125,6 +133,9 @@ fn exec(
         extra_hosts: options.extra_hosts.clone(),
         hostname: hostname.clone(),
         shm_size: options.shm_size,
+        ulimits: options.ulimits.clone(),
+        cgroup_parent: options.cgroup_parent.clone(),
+        resources: Box::new(options.resources.clone()),
         terms: Terms::default(),
     }
 }

@@ -53,6 +53,8 @@ fn options(text: &str) -> Options {
             "--build-arg" => options.build_args.extend([pair()]),
             "--label" => options.labels.extend([pair()]),
             "--add-host" => options.extra_hosts.extend([pair()]),
+            "--allow" if *value == "network.host" => options.allowed.network_host = true,
+            "--allow" if *value == "security.insecure" => options.allowed.security_insecure = true,
             "--shm-size" => options.shm_size = Some(value.parse().expect("a number of bytes")),
             "--hostname" => options.hostname = (*value).to_owned(),
             "--ignore" => options.ignore.push((*value).to_owned()),

@@ -21,6 +21,9 @@ fn run(text: &str) -> Exec {
         extra_hosts: BTreeMap::new(),
         hostname: "build".to_owned(),
         shm_size: None,
+        ulimits: BTreeMap::new(),
+        cgroup_parent: None,
+        resources: Box::default(),
         terms: llb::op::Terms::default(),
     }
 }
@@ -157,6 +160,21 @@ fn a_run_says_what_of_it_changed() {
             &["--security sandbox -> insecure"],
         ),
         (|exec| exec.shm_size = Some(1), &["--shm-size nothing -> 1"]),
+        (
+            |exec| {
+                let limit = Ulimit {
+                    soft: Some(1),
+                    hard: None,
+                };
+                exec.ulimits.insert("nofile".into(), limit);
+            },
+            &["--ulimit nothing -> nofile=1:-1"],
+        ),
+        (
+            |exec| exec.cgroup_parent = Some("/builds".into()),
+            &["--cgroup-parent nothing -> /builds"],
+        ),
+        (|exec| exec.resources.memory = Some(1), &[]),
         (
             |exec| drop(exec.extra_hosts.insert("db".into(), "10.0.0.1".into())),
             &["--add-host nothing -> db"],

@@ -41,6 +41,9 @@ pub(super) fn exec(text: &str, modulus: u64, mounts: &[(usize, &str)]) -> Op {
         extra_hosts: BTreeMap::new(),
         hostname: String::new(),
         shm_size: None,
+        ulimits: BTreeMap::new(),
+        cgroup_parent: None,
+        resources: Box::default(),
         terms: llb::op::Terms::default(),
     })
 }

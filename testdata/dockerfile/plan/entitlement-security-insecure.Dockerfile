@@ -1,0 +1,3 @@
+FROM debian:12
+RUN --security=insecure one
+#= --allow network.host
