@@ -36,3 +36,20 @@ install() {
     as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null
 }
+
+# Makes the root file system of this machine's own distribution, minimal, and sets `debian` to its tar. It is made once.
+make_debian() {
+    need mmdebstrap
+    debian=$target/demo/debian.tar
+    [ -s "$debian" ] && return
+    # The distribution, its mirror and its release, as this machine has them configured.
+    . /etc/os-release
+    local mirror
+    mirror=$(apt-get indextargets --format '$(RELEASE) $(SITE)' 'Identifier: Packages' |
+        awk -v release="$VERSION_CODENAME" '$1 == release { print $2; exit }')
+    [ -n "$mirror" ] || fail "apt has no source for $VERSION_CODENAME"
+    say "making a base image of $ID $VERSION_CODENAME from $mirror (half a minute; kept in $debian)"
+    mkdir -p "$target/demo"
+    as_root mmdebstrap --quiet --variant=minbase "$VERSION_CODENAME" "$debian.part" "$mirror"
+    as_root mv "$debian.part" "$debian"
+}
