@@ -45,7 +45,7 @@ impl DirectiveReader {
         if self.seen.contains(&key) {
             return Heard::Problem(Problem::error(
                 span,
-                format!("only one {key} parser directive can be used"),
+                format!("only one {key} parser directive can be used: take this one out"),
             ));
         }
         self.seen.push(key);

@@ -4,13 +4,13 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// It is not numbers and units, or too large.
-    #[error("time: invalid duration {}", crate::quote(.0))]
+    #[error("time: invalid duration {} (it is such as 30s or 1m30s)", crate::quote(.0))]
     Invalid(String),
     /// A number has no unit behind it.
     #[error("time: missing unit in duration {} (as in 30s or 1m30s)", crate::quote(.0))]
     MissingUnit(String),
     /// A unit that is none of `ns us ms s m h`.
-    #[error("time: unknown unit {} in duration {}", crate::quote(.unit), crate::quote(.text))]
+    #[error("time: unknown unit {} in duration {} (units are h, m, s, ms, us and ns)", crate::quote(.unit), crate::quote(.text))]
     UnknownUnit {
         /// What stands where the unit should.
         unit: String,
@@ -125,9 +125,18 @@ mod tests {
     #[test]
     fn what_is_no_duration_is_refused_in_gos_words() {
         for (text, expected) in [
-            ("", r#"time: invalid duration """#),
-            ("-", r#"time: invalid duration "-""#),
-            ("soon", r#"time: invalid duration "soon""#),
+            (
+                "",
+                r#"time: invalid duration "" (it is such as 30s or 1m30s)"#,
+            ),
+            (
+                "-",
+                r#"time: invalid duration "-" (it is such as 30s or 1m30s)"#,
+            ),
+            (
+                "soon",
+                r#"time: invalid duration "soon" (it is such as 30s or 1m30s)"#,
+            ),
             (
                 "5",
                 r#"time: missing unit in duration "5" (as in 30s or 1m30s)"#,
@@ -136,11 +145,26 @@ mod tests {
                 "1m5",
                 r#"time: missing unit in duration "1m5" (as in 30s or 1m30s)"#,
             ),
-            ("5 s", r#"time: unknown unit " s" in duration "5 s""#),
-            ("5d", r#"time: unknown unit "d" in duration "5d""#),
-            ("1.2.3s", r#"time: invalid duration "1.2.3s""#),
-            (".s", r#"time: invalid duration ".s""#),
-            ("9999999999h", r#"time: invalid duration "9999999999h""#),
+            (
+                "5 s",
+                r#"time: unknown unit " s" in duration "5 s" (units are h, m, s, ms, us and ns)"#,
+            ),
+            (
+                "5d",
+                r#"time: unknown unit "d" in duration "5d" (units are h, m, s, ms, us and ns)"#,
+            ),
+            (
+                "1.2.3s",
+                r#"time: invalid duration "1.2.3s" (it is such as 30s or 1m30s)"#,
+            ),
+            (
+                ".s",
+                r#"time: invalid duration ".s" (it is such as 30s or 1m30s)"#,
+            ),
+            (
+                "9999999999h",
+                r#"time: invalid duration "9999999999h" (it is such as 30s or 1m30s)"#,
+            ),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
         }

@@ -72,11 +72,11 @@ pub(crate) enum FlagError {
         name: String,
         suggestion: Option<String>,
     },
-    #[error("duplicate flag specified: --{0}")]
+    #[error("duplicate flag specified: --{0} (it may stand once)")]
     Duplicate(String),
     #[error("missing a value on flag: --{0} (write --{0}=VALUE)")]
     MissingValue(String),
-    #[error("expecting boolean value for flag --{name}, not: {value}")]
+    #[error("expecting boolean value for flag --{name}, not: {value} (it is true or false)")]
     NotBoolean { name: String, value: String },
 }
 

@@ -36,6 +36,29 @@ const NAMES: [&str; 18] = [
 
 const UNKNOWN: &str = "unknown instruction: ";
 
+/// What a stage may be called.
+const STAGE_NAME: &str = "it is made of letters, digits, `-`, `_` and `.`, a letter first";
+
+/// How an instruction with one argument or more is written.
+fn usage(name: &str) -> &'static str {
+    match name {
+        "ADD" | "COPY" => "SOURCE… DESTINATION",
+        "ARG" => "ARG NAME[=DEFAULT]",
+        "ENV" => "ENV KEY=VALUE",
+        "EXPOSE" => "EXPOSE PORT[/PROTOCOL]",
+        "HEALTHCHECK" => "HEALTHCHECK CMD COMMAND",
+        "LABEL" => "LABEL KEY=VALUE",
+        "MAINTAINER" => "MAINTAINER NAME",
+        "ONBUILD" => "ONBUILD INSTRUCTION",
+        "SHELL" => "SHELL [\"/bin/bash\", \"-c\"]",
+        "STOPSIGNAL" => "STOPSIGNAL SIGNAL",
+        "USER" => "USER NAME[:GROUP]",
+        "VOLUME" => "VOLUME PATH",
+        "WORKDIR" => "WORKDIR PATH",
+        _ => "a command, or [\"PROGRAM\", \"ARGUMENT\"]",
+    }
+}
+
 /// The instruction that `word` begins with, if a blank behind it was forgotten: `RUN["a"]`.
 pub(crate) fn unspaced(word: &str) -> Option<&'static str> {
     let end = word.find(|it: char| !it.is_ascii_alphabetic())?;
@@ -223,15 +246,20 @@ impl<'a> Parts<'a> {
     fn only_argument(&self) -> Result<String, Fault> {
         if self.arguments.is_empty() {
             return Err(Fault::new(format!(
-                "{} requires exactly one argument",
-                self.name
+                "{} requires exactly one argument: {}",
+                self.name,
+                usage(&self.name)
             )));
         }
         Ok(self.arguments.to_owned())
     }
 
     fn at_least_one_argument(&self) -> Fault {
-        Fault::new(format!("{} requires at least one argument", self.name))
+        Fault::new(format!(
+            "{} requires at least one argument: {}",
+            self.name,
+            usage(&self.name)
+        ))
     }
 
     /// One argument and no flags.
@@ -267,7 +295,7 @@ impl<'a> Parts<'a> {
                 if !is_stage_name(&name.to_lowercase()) {
                     let name = quote(name);
                     return Err(Fault::new(format!(
-                        "invalid name for build stage: {name}, name can't start with a number or contain symbols"
+                        "invalid name for build stage: {name}, name can't start with a number or contain symbols: {STAGE_NAME}"
                     )));
                 }
                 (image, Some((keyword, name)))
@@ -298,7 +326,7 @@ impl<'a> Parts<'a> {
             return Err(self.at_least_one_argument());
         }
         let declared = words.into_iter().map(|word| match word.split_once('=') {
-            Some(("", _)) => Err(Fault::new("ARG names can not be blank")),
+            Some(("", _)) => Err(Fault::new("ARG names can not be blank: ARG NAME[=DEFAULT]")),
             Some((name, default)) => Ok((name.to_owned(), Some(default.to_owned()))),
             None => Ok((word, None)),
         });
@@ -312,7 +340,10 @@ impl<'a> Parts<'a> {
             return Err(self.at_least_one_argument());
         }
         if values.pairs.iter().any(|(key, _)| key.is_empty()) {
-            return Err(Fault::new(format!("{} names can not be blank", self.name)));
+            return Err(Fault::new(format!(
+                "{0} names can not be blank: {0} KEY=VALUE",
+                self.name
+            )));
         }
         Ok(values)
     }
@@ -336,7 +367,7 @@ impl<'a> Parts<'a> {
             None => {
                 let word = quote(word);
                 Err(Fault::new(format!(
-                    "Syntax error - can't find = in {word}. Must be of the form: name=value"
+                    "Syntax error - can't find = in {word}. Must be of the form: name=value (a value with blanks needs quotes)"
                 )))
             }
         });
@@ -395,7 +426,7 @@ impl<'a> Parts<'a> {
             };
             Fault::new(format!(
                 "{name} requires at least two arguments, but {provided} was provided. \
-                 Destination could not be determined"
+                 Destination could not be determined: {name} SOURCE… DESTINATION"
             ))
         })?;
         let flags = self.flags(known)?;
@@ -409,7 +440,7 @@ impl<'a> Parts<'a> {
         };
         if opening(&destination).is_some() {
             return Err(Fault::new(format!(
-                "{name} cannot accept a heredoc as a destination"
+                "{name} cannot accept a heredoc as a destination: it stands before the path it is written to"
             )));
         }
         // Of several with one name the last wins, as it would in the directory they go to.
@@ -470,18 +501,22 @@ impl<'a> Parts<'a> {
             return if is_empty {
                 Ok(Healthcheck::None)
             } else {
-                Err(Fault::new("HEALTHCHECK NONE takes no arguments"))
+                Err(Fault::new(
+                    "HEALTHCHECK NONE takes no arguments: it switches off the check of the base",
+                ))
             };
         }
         let flags = self.flags(flag::HEALTHCHECK)?;
         if kind != "CMD" {
             return Err(Fault::new(format!(
-                "Unknown type {} in HEALTHCHECK (try CMD)",
+                "Unknown type {} in HEALTHCHECK (try CMD: HEALTHCHECK CMD COMMAND)",
                 quote(&kind)
             )));
         }
         if is_empty {
-            return Err(Fault::new("Missing command after HEALTHCHECK CMD"));
+            return Err(Fault::new(
+                "Missing command after HEALTHCHECK CMD: HEALTHCHECK CMD COMMAND",
+            ));
         }
         check_healthcheck_flags(&flags)?;
         Ok(Healthcheck::Cmd { flags, command })
@@ -518,10 +553,10 @@ impl<'a> Parts<'a> {
 pub(crate) fn check_is_trigger(keyword: &str) -> Result<(), Fault> {
     match keyword.to_uppercase().as_str() {
         "ONBUILD" => Err(Fault::new(
-            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+            "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed: a trigger sets no trigger",
         )),
         name @ ("FROM" | "MAINTAINER") => Err(Fault::new(format!(
-            "{name} isn't allowed as an ONBUILD trigger"
+            "{name} isn't allowed as an ONBUILD trigger: it is for instructions that come behind FROM"
         ))),
         _ => Ok(()),
     }
@@ -535,7 +570,9 @@ enum Form {
 }
 
 fn not_strings() -> Fault {
-    Fault::new("when using JSON array syntax, arrays must be comprised of strings only")
+    Fault::new(
+        "when using JSON array syntax, arrays must be comprised of strings only: put each word in double quotes",
+    )
 }
 
 /// A JSON array of strings, or a text for the shell: also what was meant as JSON and is none.
@@ -572,7 +609,7 @@ fn check_healthcheck_flags(flags: &[Flag]) -> Result<(), Fault> {
         let nanoseconds = duration::parse(text).map_err(|error| Fault::new(error.to_string()))?;
         if nanoseconds != 0 && nanoseconds < ONE_MILLISECOND {
             return Err(Fault::new(format!(
-                "Interval {} cannot be less than 1ms",
+                "Interval {} cannot be less than 1ms (or 0, which leaves it to the runtime)",
                 quote(name)
             )));
         }

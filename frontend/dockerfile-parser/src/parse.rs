@@ -256,7 +256,9 @@ impl<'a> Parser<'a> {
 
     fn check_length(&mut self, line: Line<'_>) {
         if line.bytes.strip_suffix(b"\n").unwrap_or(line.bytes).len() > MAX_LINE {
-            let message = format!("dockerfile line greater than max allowed size of {MAX_LINE}");
+            let message = format!(
+                "dockerfile line greater than max allowed size of {MAX_LINE} bytes: break it into several"
+            );
             self.problems.push(Problem::error(line.span(), message));
         }
     }
@@ -274,8 +276,10 @@ impl<'a> Parser<'a> {
                 end,
                 ..line.span()
             };
-            self.problems
-                .push(Problem::error(span, "the line is not valid UTF-8"));
+            self.problems.push(Problem::error(
+                span,
+                "the line is not valid UTF-8: save the file as that",
+            ));
         }
     }
 
@@ -300,7 +304,7 @@ impl<'a> Parser<'a> {
 
     fn check_stages(&mut self, length: usize) {
         let message = match self.stages {
-            Stages::NoInstruction => "file with no instructions",
+            Stages::NoInstruction => "file with no instructions: the first is FROM IMAGE",
             Stages::OnlyArguments => "dockerfile contains no stages to build: there is no FROM",
             Stages::Missed | Stages::Begun => return,
         };
@@ -370,11 +374,11 @@ mod tests {
             ),
             (
                 "FROM x",
-                "dockerfile parse error on line 1: FROM isn't allowed as an ONBUILD trigger",
+                "dockerfile parse error on line 1: FROM isn't allowed as an ONBUILD trigger: it is for instructions that come behind FROM",
             ),
             (
                 "onbuild RUN x",
-                "dockerfile parse error on line 1: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed",
+                "dockerfile parse error on line 1: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed: a trigger sets no trigger",
             ),
             (
                 "FOO x",

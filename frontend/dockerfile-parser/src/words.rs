@@ -58,16 +58,20 @@ pub enum ExpandReason {
     #[error("syntax error: missing '/' in ${{}}")]
     MissingSlash,
     /// `${}`, `${:x}`, `${{x}`
-    #[error("syntax error: bad substitution")]
+    #[error("syntax error: bad substitution: a name stands behind `${{`")]
     BadSubstitution,
     /// `${x:#y}`, `${x^}`
-    #[error("unsupported modifier ({0}) in substitution")]
+    #[error("unsupported modifier ({0}) in substitution: there are :- :+ :? - + ? # ## % %% / //")]
     UnsupportedModifier(String),
     /// `'x`
-    #[error("unexpected end of statement while looking for matching single-quote")]
+    #[error(
+        "unexpected end of statement while looking for matching single-quote: close it, or escape it"
+    )]
     UnclosedSingleQuote,
     /// `"x`
-    #[error("unexpected end of statement while looking for matching double-quote")]
+    #[error(
+        "unexpected end of statement while looking for matching double-quote: close it, or escape it"
+    )]
     UnclosedDoubleQuote,
     /// `${x?message}` or `${x:?message}`, and `x` is unset or empty.
     #[error("{name}: {message}")]

@@ -31,8 +31,7 @@ fn a_hundred_thousand_instructions_are_read() {
 fn a_line_may_have_65535_bytes_and_no_more() {
     let line = |length: usize| format!("FROM a\nRUN {}\nCMD x\n", "x".repeat(length - 4));
     assert_eq!(messages(&line(65_535)), [""; 0]);
-    let expected =
-        "dockerfile parse error on line 2: dockerfile line greater than max allowed size of 65535";
+    let expected = "dockerfile parse error on line 2: dockerfile line greater than max allowed size of 65535 bytes: break it into several";
     assert_eq!(messages(&line(65_536)), [expected]);
     assert_eq!(
         parse(line(65_536).as_bytes()).dockerfile.instructions.len(),

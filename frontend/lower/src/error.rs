@@ -50,11 +50,11 @@ pub enum PlanErrorKind {
     },
     /// A stage's name breaks the rules.
     #[error(
-        "invalid name for build stage: {0:?}, name can't start with a number or contain symbols"
+        "invalid name for build stage: {0:?}, name can't start with a number or contain symbols: it is made of letters, digits, `-`, `_` and `.`, a letter first"
     )]
     StageName(String),
     /// A stage takes from itself.
-    #[error("circular dependency detected on stage: {0}")]
+    #[error("circular dependency detected on stage: {0} (a stage takes from those before it)")]
     Circular(String),
     /// References made of variables nest without end in sight.
     #[error("stages refer to each other through variables more than {0} deep")]
@@ -128,10 +128,12 @@ pub enum PlanErrorKind {
         why: String,
     },
     /// An instruction that may not be a trigger.
-    #[error("{0} isn't allowed as an ONBUILD trigger")]
+    #[error(
+        "{0} isn't allowed as an ONBUILD trigger: it is for instructions that come behind FROM"
+    )]
     TriggerKeyword(String),
     /// A trigger of a trigger.
-    #[error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")]
+    #[error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed: a trigger sets no trigger")]
     TriggerChain,
     /// `RUN --device`: it needs the container device interface.
     #[error("RUN --device={0} is not supported: rbuild lends no devices to a step")]
@@ -151,13 +153,13 @@ pub enum PlanErrorKind {
     #[error("unknown flag: --{0}")]
     UnknownFlag(String),
     /// A flag that may stand once stands twice.
-    #[error("duplicate flag specified: --{0}")]
+    #[error("duplicate flag specified: --{0} (it may stand once)")]
     DuplicateFlag(String),
     /// A flag without `=value`.
     #[error("missing a value on flag: --{0} (write --{0}=VALUE)")]
     FlagWithoutValue(String),
     /// A switch with another value than `true` or `false`.
-    #[error("expecting boolean value for flag --{flag}, not: {value}")]
+    #[error("expecting boolean value for flag --{flag}, not: {value} (it is true or false)")]
     FlagNotBoolean {
         /// Which.
         flag: String,
@@ -191,7 +193,7 @@ pub enum PlanErrorKind {
     #[error("unsupported security mode {0:?}: it is sandbox or insecure")]
     SecurityMode(String),
     /// A `RUN` in JSON form without words, or with nothing to run.
-    #[error("{0} requires at least one argument")]
+    #[error("{0} requires at least one argument: a command, or [\"PROGRAM\", \"ARGUMENT\"]")]
     NothingToRun(&'static str),
     /// `--chmod` is none.
     #[error(
@@ -225,7 +227,7 @@ pub enum PlanErrorKind {
     #[error("invalid exclude pattern {0:?}: a `[` is not closed, or a `\\` ends it")]
     Exclude(String),
     /// A name is empty after expansion.
-    #[error("{0} names can not be blank")]
+    #[error("{0} names can not be blank: what stands before `=` comes out empty")]
     BlankName(&'static str),
     /// A path in `VOLUME` is empty.
     #[error("VOLUME specified can not be an empty string")]
@@ -242,16 +244,16 @@ pub enum PlanErrorKind {
     #[error("invalid ranges specified for container and host Ports: {0}")]
     PortRange(String),
     /// `STOPSIGNAL` is none.
-    #[error("invalid signal: {0}")]
+    #[error("invalid signal: {0}: it is a name such as SIGTERM, or a number")]
     Signal(String),
     /// A time of `HEALTHCHECK` is none.
     #[error("{0}")]
     Duration(#[from] DurationError),
     /// A time of `HEALTHCHECK` is too short.
-    #[error("Interval {0:?} cannot be less than 1ms")]
+    #[error("Interval {0:?} cannot be less than 1ms (or 0, which leaves it to the runtime)")]
     ShortInterval(String),
     /// `--retries` is no number.
-    #[error("invalid value {0:?} for --retries: not a number")]
+    #[error("invalid value {0:?} for --retries: it is a whole number up to 2147483647")]
     RetriesNumber(String),
     /// `--retries` is below zero.
     #[error("--retries cannot be negative ({0})")]
@@ -266,7 +268,7 @@ pub enum PlanErrorKind {
     #[error("lint violation found for rules: {0}")]
     Lint(String),
     /// `--strict-args`: a build-arg that nothing declares.
-    #[error("one or more build-args [{}] were not consumed", .0.join(" "))]
+    #[error("one or more build-args [{}] were not consumed: no ARG declares them", .0.join(" "))]
     UnusedBuildArgs(Vec<String>),
 }
 

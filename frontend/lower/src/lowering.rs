@@ -261,7 +261,10 @@ impl<'a> Lowering<'a> {
                 name: name.to_owned(),
                 why: error.to_string(),
             };
-            PlanError::at(span, kind)
+            PlanError {
+                suggestion: nearest_reference(name),
+                ..PlanError::at(span, kind)
+            }
         })?;
         let key = (reference.to_string(), platform.clone());
         if let Some(known) = self.bases.get(&key) {
@@ -450,4 +453,16 @@ impl<'a> Lowering<'a> {
             ))),
         }
     }
+}
+
+/// The reference that was probably meant by a `name` that is an address, or has capitals in it.
+fn nearest_reference(name: &str) -> Option<String> {
+    let bare = name.split_once("://").map_or(name, |(_, bare)| bare);
+    let last = bare.rfind('/').map_or(0, |it| it + 1);
+    // Tags may have capitals.
+    let end = bare[last..]
+        .find([':', '@'])
+        .map_or(bare.len(), |it| last + it);
+    let meant = format!("{}{}", bare[..end].to_lowercase(), &bare[end..]);
+    (meant != name && meant.parse::<Reference>().is_ok()).then_some(meant)
 }

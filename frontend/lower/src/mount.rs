@@ -47,7 +47,7 @@ pub enum MountError {
         suggestion: Option<String>,
     },
     /// A key that this type of mount does not have.
-    #[error("unexpected key '{key}' for mount type '{kind}'")]
+    #[error("unexpected key '{key}' for mount type '{kind}': only {} mounts have it", owners(.key))]
     KeyOfType {
         /// The key.
         key: String,
@@ -58,7 +58,7 @@ pub enum MountError {
     #[error("invalid field '{0}' must be a key=value pair")]
     NoValue(String),
     /// A value that its key cannot have.
-    #[error("invalid value for {key}: {value}")]
+    #[error("invalid value for {key}: {value} ({})", values(.key))]
     Value {
         /// The key.
         key: String,
@@ -66,7 +66,7 @@ pub enum MountError {
         value: String,
     },
     /// A mode, uid or gid that is no number.
-    #[error("invalid value {value} for {key}")]
+    #[error("invalid value {value} for {key} ({})", values(.key))]
     Number {
         /// The key.
         key: String,
@@ -90,7 +90,9 @@ pub enum MountError {
         suggestion: Option<String>,
     },
     /// A mode or an owner where there is none.
-    #[error("{key} not allowed for {kind:?} type mounts")]
+    #[error(
+        "{key} not allowed for {kind:?} type mounts: only cache, secret and ssh mounts have it"
+    )]
     NoOwner {
         /// `mode`, `uid` or `gid`.
         key: &'static str,
@@ -101,19 +103,23 @@ pub enum MountError {
     #[error("invalid mount target {0:?}: name a directory below it with target=PATH")]
     Target(String),
     /// A secret that nothing names.
-    #[error("invalid secret mount. one of source, target required (or id)")]
+    #[error(
+        "invalid secret mount. one of source, target required (or id=NAME, as in --secret id=NAME)"
+    )]
     UnnamedSecret,
     /// A secret that two things name.
-    #[error("both source and id can't be set")]
+    #[error("both source and id can't be set: they mean the same")]
     SourceAndId,
     /// A secret or ssh mount from a stage.
-    #[error("{0} mount should not have a from")]
+    #[error("{0} mount should not have a from: it comes from whoever builds")]
     From(&'static str),
     /// `sharing` of something that is no cache.
-    #[error("invalid cache sharing set for {0} mount")]
+    #[error("invalid cache sharing set for {0} mount: only cache mounts are shared")]
     SharingOfType(&'static str),
     /// Quotes of the comma-separated list do not match.
-    #[error("failed to parse csv mounts: {0}")]
+    #[error(
+        "failed to parse csv mounts: {0} (a field with a comma in it stands in quotes as a whole)"
+    )]
     List(&'static str),
 }
 
@@ -152,6 +158,25 @@ const KEYS: [&str; 19] = [
     "gid",
     "env",
 ];
+
+/// The types of mounts that have `key`.
+fn owners(key: &str) -> &'static str {
+    match key {
+        "size" => "tmpfs",
+        "env" => "secret",
+        _ => "secret and ssh",
+    }
+}
+
+/// What can stand behind `key=`.
+fn values(key: &str) -> &'static str {
+    match key {
+        "mode" => "it is an octal number, as 0755",
+        "uid" | "gid" => "it is a number",
+        "size" => "it is a number of bytes, as 64m",
+        _ => "it is true or false",
+    }
+}
 
 fn hint(suggestion: &Option<String>) -> String {
     suggestion
@@ -488,44 +513,56 @@ mod tests {
             ),
             (
                 "target=/x,mode=755",
-                "mode not allowed for \"bind\" type mounts",
+                "mode not allowed for \"bind\" type mounts: only cache, secret and ssh mounts have it",
             ),
             (
                 "type=tmpfs,target=/x,uid=1",
-                "uid not allowed for \"tmpfs\" type mounts",
+                "uid not allowed for \"tmpfs\" type mounts: only cache, secret and ssh mounts have it",
             ),
-            ("type=cache,target=/x,mode=9", "invalid value 9 for mode"),
-            ("type=cache,target=/x,uid=a", "invalid value a for uid"),
+            (
+                "type=cache,target=/x,mode=9",
+                "invalid value 9 for mode (it is an octal number, as 0755)",
+            ),
+            (
+                "type=cache,target=/x,uid=a",
+                "invalid value a for uid (it is a number)",
+            ),
             (
                 "type=cache,size=1",
-                "unexpected key 'size' for mount type 'cache'",
+                "unexpected key 'size' for mount type 'cache': only tmpfs mounts have it",
             ),
             (
                 "type=cache,required",
-                "unexpected key 'required' for mount type 'cache'",
+                "unexpected key 'required' for mount type 'cache': only secret and ssh mounts have it",
             ),
             ("target", "invalid field 'target' must be a key=value pair"),
             (
                 "type=secret",
-                "invalid secret mount. one of source, target required (or id)",
+                "invalid secret mount. one of source, target required (or id=NAME, as in --secret id=NAME)",
             ),
             (
                 "type=secret,id=a,source=b",
-                "both source and id can't be set",
+                "both source and id can't be set: they mean the same",
             ),
             (
                 "type=secret,id=a,from=b",
-                "secret mount should not have a from",
+                "secret mount should not have a from: it comes from whoever builds",
             ),
             (
                 "type=tmpfs,sharing=shared",
-                "invalid cache sharing set for tmpfs mount",
+                "invalid cache sharing set for tmpfs mount: only cache mounts are shared",
             ),
-            ("type=tmpfs,size=big", "invalid value for size: big"),
-            ("target=/x,ro=maybe", "invalid value for ro: maybe"),
+            (
+                "type=tmpfs,size=big",
+                "invalid value for size: big (it is a number of bytes, as 64m)",
+            ),
+            (
+                "target=/x,ro=maybe",
+                "invalid value for ro: maybe (it is true or false)",
+            ),
             (
                 "a\"b",
-                "failed to parse csv mounts: bare \" in non-quoted field",
+                "failed to parse csv mounts: bare \" in non-quoted field (a field with a comma in it stands in quotes as a whole)",
             ),
         ];
         for (text, message) in table {

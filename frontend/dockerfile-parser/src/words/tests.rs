@@ -241,33 +241,57 @@ fn what_cannot_be_expanded_says_why() {
         ("${A/b/c", "error: syntax error: missing '}'"),
         ("${A/b}", "error: syntax error: missing '/' in ${}"),
         ("${A/", "error: syntax error: missing '/' in ${}"),
-        ("${}", "error: syntax error: bad substitution"),
-        ("${:x}", "error: syntax error: bad substitution"),
-        ("${{x}", "error: syntax error: bad substitution"),
-        ("${A^}", "error: unsupported modifier (^) in substitution"),
-        ("${A,,}", "error: unsupported modifier (,) in substitution"),
-        ("${A b}", "error: unsupported modifier ( ) in substitution"),
-        ("${ A}", "error: unsupported modifier ( ) in substitution"),
+        (
+            "${}",
+            "error: syntax error: bad substitution: a name stands behind `${`",
+        ),
+        (
+            "${:x}",
+            "error: syntax error: bad substitution: a name stands behind `${`",
+        ),
+        (
+            "${{x}",
+            "error: syntax error: bad substitution: a name stands behind `${`",
+        ),
+        (
+            "${A^}",
+            "error: unsupported modifier (^) in substitution: there are :- :+ :? - + ? # ## % %% / //",
+        ),
+        (
+            "${A,,}",
+            "error: unsupported modifier (,) in substitution: there are :- :+ :? - + ? # ## % %% / //",
+        ),
+        (
+            "${A b}",
+            "error: unsupported modifier ( ) in substitution: there are :- :+ :? - + ? # ## % %% / //",
+        ),
+        (
+            "${ A}",
+            "error: unsupported modifier ( ) in substitution: there are :- :+ :? - + ? # ## % %% / //",
+        ),
         (
             "${A:#x}",
-            "error: unsupported modifier (:#) in substitution",
+            "error: unsupported modifier (:#) in substitution: there are :- :+ :? - + ? # ## % %% / //",
         ),
         (
             "${A:%x}",
-            "error: unsupported modifier (:%) in substitution",
+            "error: unsupported modifier (:%) in substitution: there are :- :+ :? - + ? # ## % %% / //",
         ),
-        ("${A:1}", "error: unsupported modifier (:1) in substitution"),
+        (
+            "${A:1}",
+            "error: unsupported modifier (:1) in substitution: there are :- :+ :? - + ? # ## % %% / //",
+        ),
         (
             "'a",
-            "error: unexpected end of statement while looking for matching single-quote",
+            "error: unexpected end of statement while looking for matching single-quote: close it, or escape it",
         ),
         (
             "\"a",
-            "error: unexpected end of statement while looking for matching double-quote",
+            "error: unexpected end of statement while looking for matching double-quote: close it, or escape it",
         ),
         (
             "\"a\\\"",
-            "error: unexpected end of statement while looking for matching double-quote",
+            "error: unexpected end of statement while looking for matching double-quote: close it, or escape it",
         ),
         ("${NOPE?}", "error: NOPE: is not allowed to be unset"),
         ("${NOPE:?}", "error: NOPE: is not allowed to be unset"),
@@ -289,7 +313,7 @@ fn what_cannot_be_expanded_says_why() {
 fn an_error_names_the_whole_word() {
     let error = expand("a\"b", &value, '\\').unwrap_err();
     let expected = "failed to process \"a\\\"b\": \
-                    unexpected end of statement while looking for matching double-quote";
+                    unexpected end of statement while looking for matching double-quote: close it, or escape it";
     assert_eq!(error.to_string(), expected);
 }
 

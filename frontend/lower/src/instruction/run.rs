@@ -175,10 +175,12 @@ fn arguments(
         [] => (wrap(text), None),
         [body] if is_lone(text, body) => {
             let summary = Some(summary(&body.content));
-            if !body.content.starts_with("#!") {
+            // Blank lines in front of `#!` would hide it from the kernel.
+            let program = body.content.trim_start_matches(['\r', '\n']);
+            if !program.starts_with("#!") {
                 return (wrap(&body.content), summary);
             }
-            let input = taken.input(made_file(lowering, body));
+            let input = taken.input(made_file(lowering, &body.name, program));
             taken.mounts.push(Mount {
                 target: PIPES.to_owned(),
                 kind: MountKind::Bind {
@@ -217,10 +219,10 @@ fn is_lone(text: &str, body: &Heredoc) -> bool {
 }
 
 /// A file system with one executable file.
-fn made_file(lowering: &mut Lowering<'_>, body: &Heredoc) -> Input {
+fn made_file(lowering: &mut Lowering<'_>, name: &str, content: &str) -> Input {
     let change = FileChange::MakeFile {
-        path: format!("/{}", body.name),
-        data: body.content.clone().into_bytes(),
+        path: format!("/{name}"),
+        data: content.as_bytes().to_vec(),
         mode: 0o755,
         owner: None,
         name: None,

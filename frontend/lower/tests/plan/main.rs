@@ -5,6 +5,7 @@
 
 mod any_file;
 mod call;
+mod coverage;
 mod draw;
 mod gotchas;
 mod images;

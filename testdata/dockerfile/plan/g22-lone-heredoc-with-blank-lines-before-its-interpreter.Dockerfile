@@ -1,0 +1,6 @@
+FROM debian:12
+RUN <<EOF
+
+#!/usr/bin/perl
+print "hi\n";
+EOF
