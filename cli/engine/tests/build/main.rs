@@ -7,5 +7,6 @@
 
 mod definition;
 mod explain;
+mod keys;
 mod room;
 mod steps;
