@@ -61,6 +61,15 @@ impl Snapshots {
         let merged = self.merged(top)?;
         checksum(&*merged, select)
     }
+
+    /// The key of what is at `path` of a chain as [`Select::Path`] has it, with what it was made from.
+    pub fn listed(
+        &self,
+        top: Option<SnapshotId>,
+        path: &str,
+    ) -> Result<(Key, Vec<Entry>), ChecksumError> {
+        listed(&*self.merged(top)?, path)
+    }
 }
 
 /// A tree whose parts can be listed as entries.
@@ -89,30 +98,47 @@ impl Listing for Merged {
 pub(crate) fn checksum(tree: &dyn Listing, select: &Select) -> Result<Key, ChecksumError> {
     match select {
         Select::Tree => whole(tree, Path::new("")),
-        Select::Path(path) => {
-            let argument = Argument {
-                path,
-                wildcard: false,
-                parents: false,
-            };
-            let found = source::sources(tree, &argument)?;
-            whole(tree, found.first().map_or(Path::new(""), |it| &it.real))
-        }
+        Select::Path(path) => whole(tree, &real(tree, path)?),
         Select::Copy(copy) => copied(tree, copy),
     }
 }
 
+/// The key of everything at a path, and the entries that it was made from.
+pub(crate) fn listed(tree: &dyn Listing, path: &str) -> Result<(Key, Vec<Entry>), ChecksumError> {
+    let entries = tree.list(&real(tree, path)?)?;
+    let key = key_of(&entries);
+    Ok((key, entries.into_iter().map(Cow::into_owned).collect()))
+}
+
+/// Where a path leads, symlinks followed.
+fn real(tree: &dyn Listing, path: &str) -> Result<PathBuf, ChecksumError> {
+    let argument = Argument {
+        path,
+        wildcard: false,
+        parents: false,
+    };
+    let found = source::sources(tree, &argument)?;
+    Ok(found
+        .into_iter()
+        .next()
+        .map_or(PathBuf::new(), |it| it.real))
+}
+
 /// Everything at and below `path`, with its own metadata but without its name.
 fn whole(tree: &dyn Listing, path: &Path) -> Result<Key, ChecksumError> {
+    Ok(key_of(&tree.list(path)?))
+}
+
+fn key_of(entries: &[Cow<'_, Entry>]) -> Key {
     let mut digester = Digester::new();
-    for entry in tree.list(path)? {
+    for entry in entries {
         digester.push(
             &entry.path,
             entry.digest(Counting::All),
             entry.is_directory(),
         );
     }
-    Ok(digester.finish())
+    digester.finish()
 }
 
 fn copied(tree: &dyn Listing, copy: &SelectCopy) -> Result<Key, ChecksumError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use oci::Key;
 
-use crate::checksum::{ChecksumError, Listing, Select, checksum};
+use crate::checksum::{ChecksumError, Listing, Select, checksum, listed};
 use crate::pattern::{Matcher, Patterns};
 use crate::snapshots::{SnapshotError, Snapshots};
 use crate::source::{Lookup, Seen};
@@ -68,6 +68,16 @@ impl Local {
     /// The key of a part of it, by the same rules as that of a chain.
     pub fn checksum(&self, select: &Select) -> Result<Key, ChecksumError> {
         checksum(self, select)
+    }
+
+    /// The key of what is at `path` as [`Select::Path`] has it, with what it was made from.
+    pub fn listed(&self, path: &str) -> Result<(Key, Vec<Entry>), ChecksumError> {
+        listed(self, path)
+    }
+
+    /// From now on, nothing that is learnt of its files is written down.
+    pub fn keep_nothing(&self) {
+        self.memory.keep_nothing();
     }
 
     /// The content key of a file that has not changed since it was read; then it also has no attributes.

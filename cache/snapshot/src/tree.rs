@@ -170,7 +170,7 @@ impl Entry {
     }
 
     /// The digest of this entry alone: without its path, without what is below it, without times.
-    pub(crate) fn digest(&self, counting: Counting) -> Key {
+    pub fn digest(&self, counting: Counting) -> Key {
         let mut hasher = KeyHasher::new("entry");
         self.kind.feed(&mut hasher);
         if matches!(counting, Counting::All | Counting::NoOwner) {

@@ -15,7 +15,7 @@ use crate::{OpenError, Store, StoreError, locks};
 pub(crate) const FILE: &str = "db.sqlite";
 
 /// The schema this program writes, kept in `user_version`.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// Times are microseconds since 1970, digests and keys their 32 bytes. `boot` and `synced` are
 /// explained in `durability`.
@@ -105,7 +105,8 @@ CREATE TABLE builds (
     steps INTEGER NOT NULL,
     cached INTEGER NOT NULL,
     image BLOB,
-    error TEXT
+    error TEXT,
+    project TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE steps (
     build INTEGER NOT NULL,
@@ -114,8 +115,12 @@ CREATE TABLE steps (
     line INTEGER,
     key BLOB NOT NULL,
     why TEXT NOT NULL,
+    duration INTEGER,
+    failure TEXT,
     PRIMARY KEY (build, position)
 ) WITHOUT ROWID;
+CREATE INDEX steps_name ON steps (name, build);
+CREATE INDEX steps_key ON steps (key, build);
 CREATE TABLE mounts (
     directory TEXT PRIMARY KEY,
     id TEXT NOT NULL,
@@ -149,6 +154,13 @@ ALTER TABLE results ADD COLUMN processor INTEGER;
 ALTER TABLE results ADD COLUMN memory INTEGER;
 ALTER TABLE results ADD COLUMN read INTEGER;
 ALTER TABLE results ADD COLUMN written INTEGER;
+",
+    "
+ALTER TABLE builds ADD COLUMN project TEXT NOT NULL DEFAULT '';
+ALTER TABLE steps ADD COLUMN duration INTEGER;
+ALTER TABLE steps ADD COLUMN failure TEXT;
+CREATE INDEX steps_name ON steps (name, build);
+CREATE INDEX steps_key ON steps (key, build);
 ",
 ];
 

@@ -55,7 +55,7 @@ pub use blobs::BlobWriter;
 pub use budget::{Budget, Removal};
 pub use collect::Collected;
 pub use error::StoreError;
-pub use history::{Build, BuildRow, RanStep};
+pub use history::{Build, BuildRow, Failure, RanStep};
 pub use images::{ImageRecord, ResolveError};
 pub use locks::KeyLock;
 pub use mounts::{CacheMount, Sharing};

@@ -86,6 +86,17 @@ pub enum Alike<'a> {
     Ending(&'a str),
 }
 
+impl Alike<'_> {
+    /// As SQL over a column `name`, with the parameter that stands for `?1`.
+    pub(crate) fn condition(&self) -> (&'static str, &str) {
+        match self {
+            Self::Named(name) => ("name = ?1", name),
+            Self::Beginning(text) => ("name >= ?1 AND substr(name, 1, length(?1)) = ?1", text),
+            Self::Ending(text) => ("substr(name, -length(?1)) = ?1", text),
+        }
+    }
+}
+
 const COLUMNS: &str = "key, kind, preimage, name, started, duration, project, made, \
     processor, memory, read, written";
 
@@ -169,11 +180,7 @@ impl Store {
         time: Timestamp,
         limit: u32,
     ) -> Result<Vec<Record>, StoreError> {
-        let (condition, text) = match alike {
-            Alike::Named(name) => ("name = ?1", name),
-            Alike::Beginning(text) => ("name >= ?1 AND substr(name, 1, length(?1)) = ?1", text),
-            Alike::Ending(text) => ("substr(name, -length(?1)) = ?1", text),
-        };
+        let (condition, text) = alike.condition();
         self.read("look up results", |connection| {
             let select = format!(
                 "SELECT {COLUMNS} FROM results

@@ -13,8 +13,8 @@ use oci::media_type::Compression;
 use oci::{Digest, Key, KeyHasher, Reference};
 use serde_json::json;
 use store::{
-    Budget, Build, ImageRecord, NewSnapshot, OpenError, Record, ResolveError, Sharing, SnapshotId,
-    Store, StoreError, Stored,
+    Alike, Budget, Build, Failure, ImageRecord, NewSnapshot, OpenError, RanStep, Record,
+    ResolveError, Sharing, SnapshotId, Store, StoreError, Stored,
 };
 
 fn scratch() -> tempfile::TempDir {
@@ -619,6 +619,7 @@ fn builds_are_listed_from_the_latest() {
         cached: 1,
         image: Some(Digest::of(b"")),
         error: None,
+        project: "/src".to_owned(),
     };
     store.record_build(&build("first"), &[], &[]).unwrap();
     store.record_build(&build("second"), &[], &[]).unwrap();
@@ -630,6 +631,120 @@ fn builds_are_listed_from_the_latest() {
             .collect::<Vec<_>>(),
         [build("second"), build("first")]
     );
+}
+
+#[test]
+fn how_long_a_step_took_and_whether_it_failed_is_in_the_history() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let build = |project: &str| Build {
+        name: ".".to_owned(),
+        started: Timestamp::UNIX_EPOCH,
+        duration: Duration::ZERO,
+        steps: 1,
+        cached: 0,
+        image: None,
+        error: None,
+        project: project.to_owned(),
+    };
+    let step = |name: &str, seconds: u64, failure: Option<Failure>| RanStep {
+        name: name.to_owned(),
+        line: Some(2),
+        key: key(name),
+        why: "missing".to_owned(),
+        duration: Some(Duration::from_secs(seconds)),
+        failure,
+    };
+    let failure = Failure {
+        error: "exit code: 1".to_owned(),
+        kind: "content".to_owned(),
+        preimage: json!({ "op": "make" }),
+    };
+    let make = step("[2/2] RUN make", 9, None);
+    let first = store.record_build(&build("/a"), std::slice::from_ref(&make), &[]);
+    let failed = step("[2/3] RUN make", 1, Some(failure));
+    let second = store.record_build(&build("/b"), std::slice::from_ref(&failed), &[]);
+
+    assert_eq!(store.ran_steps(first.unwrap()).unwrap(), [make]);
+    assert_eq!(store.ran_steps(second.unwrap()).unwrap(), [failed]);
+    let took = |alike, project| store.last_duration(alike, project).unwrap();
+    let nine = Some(Duration::from_secs(9));
+    assert_eq!(took(Alike::Named("[2/2] RUN make"), None), nine);
+    assert_eq!(took(Alike::Beginning("[2/"), Some("/a")), nine);
+    assert_eq!(took(Alike::Ending("] RUN make"), Some("/a")), nine);
+    assert_eq!(
+        took(Alike::Ending("] RUN make"), Some("/b")),
+        None,
+        "a failure says nothing"
+    );
+    assert_eq!(took(Alike::Named("[2/3] RUN make"), None), None);
+    assert!(store.failed_before(&key("[2/3] RUN make"), 3).unwrap());
+    assert!(!store.failed_before(&key("[2/3] RUN make"), 2).unwrap());
+}
+
+/// Each schema that there ever was is a file of SQL in `schemas`, with one of everything in it.
+#[test]
+fn a_store_of_an_earlier_program_is_brought_up_to_date_and_loses_nothing() {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemas");
+    let mut tried = 0;
+    for schema in fs::read_dir(schemas).unwrap() {
+        let root = scratch();
+        for directory in ["blobs", "blobs/sha256", "locks", "mounts/aa", "stat", "tmp"] {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        let layer = root.path().join("snapshots/7/fs");
+        fs::create_dir_all(&layer).unwrap();
+        let sql = fs::read_to_string(schema.unwrap().path()).unwrap();
+        let database = rusqlite::Connection::open(root.path().join("db.sqlite")).unwrap();
+        database.execute_batch(&sql).unwrap();
+        drop(database);
+
+        let store = Store::open(root.path()).unwrap();
+        let zero = Key::from_bytes([0; 32]);
+        let found = store.result(&zero).unwrap().unwrap();
+        assert_eq!(found.outputs, [Some(SnapshotId(7))]);
+        let known = store.record_of(&zero).unwrap().unwrap();
+        assert_eq!((known.project.as_str(), known.made), ("", None));
+        assert_eq!(known.duration, Duration::from_millis(9));
+        assert_eq!(store.builds(9).unwrap()[0].build.name, ".");
+        assert_eq!(store.cache_mounts().unwrap()[0].id, "pip");
+        assert_eq!(store.usage().unwrap().len(), 2);
+
+        // What is written by this program stands beside it, also for one that opens it later.
+        record(&store, "new", &[Some(SnapshotId(7))]);
+        let build = store.builds(1).unwrap().remove(0).build;
+        store.record_build(&build, &[], &[zero]).unwrap();
+        drop(store);
+        let again = Store::open(root.path()).unwrap();
+        assert_eq!(again.builds(9).unwrap().len(), 2);
+        assert!(again.result(&key("new")).unwrap().is_some());
+        assert_eq!(again.verify().unwrap(), []);
+        tried += 1;
+    }
+    assert!(tried > 0);
+}
+
+/// As many processes as like may find the old schema at the same time.
+#[test]
+fn an_earlier_schema_is_brought_up_to_date_once_whoever_comes_first() {
+    let root = scratch();
+    fs::create_dir_all(root.path().join("locks")).unwrap();
+    for directory in ["blobs/sha256", "snapshots", "mounts", "stat", "tmp"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+    }
+    let database = rusqlite::Connection::open(root.path().join("db.sqlite")).unwrap();
+    database
+        .execute_batch(include_str!("schemas/1.sql"))
+        .unwrap();
+    drop(database);
+    std::thread::scope(|scope| {
+        let openers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| Store::open(root.path()).unwrap().builds(9).unwrap().len()))
+            .collect();
+        for opener in openers {
+            assert_eq!(opener.join().unwrap(), 1);
+        }
+    });
 }
 
 #[test]
@@ -686,7 +801,7 @@ fn a_store_of_a_newer_rbuild_is_refused() {
     let shown = root.path().display();
     assert_eq!(
         open_error(root.path()),
-        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 3)")
+        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 4)")
     );
 }
 

@@ -4,6 +4,7 @@
 //! that is the files of an input, the trees that the two copies made say which: nothing is written
 //! down for it while a build runs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dockerfile_parser::{Dockerfile, InstructionKind};
@@ -12,9 +13,10 @@ use llb::op::{FileChange, Source};
 use llb::{Op, VertexId};
 use oci::Reference;
 use serde::Serialize;
-use snapshot::{Change, SnapshotId, Snapshots, Tree};
-use solve::explain::{Declared, Difference, Facts, Origin, differences};
-use store::{Alike, RanStep, Record, Store, StoreError};
+use snapshot::{Change, Counting, Entry, How, SnapshotId, Snapshots, Tree};
+use solve::explain::{Declared, Difference, Facts, Origin, differences, facts_of};
+use solve::{InputKey, Step};
+use store::{Alike, Failure, RanStep, Record, Store, StoreError};
 
 use crate::{Engine, Job};
 
@@ -31,6 +33,9 @@ pub struct Explanation {
     /// Why.
     #[serde(flatten)]
     pub cause: Cause,
+    /// How it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// Why a step ran: the first thing that kept the cache from knowing its result.
@@ -57,6 +62,8 @@ pub enum Plain {
     First,
     /// It is on record as it is, but what it made is gone.
     Gone,
+    /// It failed before, and nothing differs since.
+    FailedBefore,
 }
 
 /// A file that differs.
@@ -82,6 +89,9 @@ impl Explanation {
             Cause::Plain(Plain::First) => "no earlier run of it is on record".to_owned(),
             Cause::Plain(Plain::Gone) => {
                 "nothing differs, but its result was not in the cache any more".to_owned()
+            }
+            Cause::Plain(Plain::FailedBefore) => {
+                "it failed before, and nothing differs since".to_owned()
             }
             Cause::Changed(difference) => difference.to_string(),
             Cause::File(file) => {
@@ -114,32 +124,70 @@ impl Engine {
             return Ok(None);
         };
         let steps = self.store.ran_steps(row.id)?;
+        let now = Now {
+            since: row.build.started,
+            project: row.build.project,
+            build: row.id,
+        };
         let explained = steps
             .iter()
-            .map(|step| explain(&self.snapshots, step, row.build.started));
+            .map(|step| explain(&self.snapshots, step, &now));
         explained.collect::<Result<_, _>>().map(Some)
     }
 }
 
-/// Why `step`, which has run, did so: compares its record with those made before `since`.
+/// The build in which a step ran.
+pub(crate) struct Now {
+    /// When it began: earlier records were made before.
+    pub(crate) since: Timestamp,
+    /// What it is a build of.
+    pub(crate) project: String,
+    /// Its number, or one that is larger than all others.
+    pub(crate) build: i64,
+}
+
+/// Why `step`, which has run, did so: compares what is known of it with earlier records.
 pub(crate) fn explain(
     snapshots: &Snapshots,
     step: &RanStep,
-    since: Timestamp,
+    now: &Now,
 ) -> Result<Explanation, StoreError> {
-    let cause = match step.why.as_str() {
-        NO_CACHE => Cause::Plain(Plain::NoCache),
-        EXPIRED => Cause::Plain(Plain::Expired),
-        _ => match snapshots.store().record_of(&step.key)? {
+    let cause = match (step.why.as_str(), &step.failure) {
+        (NO_CACHE, _) => Cause::Plain(Plain::NoCache),
+        (EXPIRED, _) => Cause::Plain(Plain::Expired),
+        (_, Some(failure)) => {
+            if snapshots.store().failed_before(&step.key, now.build)? {
+                Cause::Plain(Plain::FailedBefore)
+            } else {
+                compare(snapshots, &attempt(step, failure, now), now.since)?
+            }
+        }
+        (_, None) => match snapshots.store().record_of(&step.key)? {
             None => Cause::Plain(Plain::Gone),
-            Some(record) => compare(snapshots, &record, since)?,
+            Some(record) => compare(snapshots, &record, now.since)?,
         },
     };
     Ok(Explanation {
         step: step.name.clone(),
         line: step.line,
         cause,
+        failed: step.failure.as_ref().map(|it| it.error.clone()),
     })
+}
+
+/// What would be on record of a step that failed.
+fn attempt(step: &RanStep, failure: &Failure, now: &Now) -> Record {
+    Record {
+        key: step.key,
+        kind: failure.kind.clone(),
+        preimage: failure.preimage.clone(),
+        outputs: Vec::new(),
+        name: step.name.clone(),
+        started: now.since,
+        duration: step.duration.unwrap_or_default(),
+        project: now.project.clone(),
+        made: None,
+    }
 }
 
 /// [`RanStep::why`] of a step that was to run in any case.
@@ -149,7 +197,21 @@ pub(crate) const EXPIRED: &str = "expired";
 /// [`RanStep::why`] of any other step.
 pub(crate) const MISSING: &str = "missing";
 
+/// What is at a path of an input now, where that can be looked at.
+pub(crate) type Look<'a> = &'a dyn Fn(usize, &str) -> Option<Vec<Entry>>;
+
+/// The first thing in which a record differs from the nearest of those made before `since`.
 fn compare(snapshots: &Snapshots, record: &Record, since: Timestamp) -> Result<Cause, StoreError> {
+    compare_before(snapshots, record, since, &|_, _| None)
+}
+
+/// The same for the record of a step that did not run yet: what it would copy is looked at.
+pub(crate) fn compare_before(
+    snapshots: &Snapshots,
+    record: &Record,
+    since: Timestamp,
+    look: Look<'_>,
+) -> Result<Cause, StoreError> {
     let mut nearest: Option<(usize, Record, Vec<Difference>)> = None;
     for earlier in earlier(snapshots.store(), record, since)? {
         let found = differences(&earlier.preimage, &record.preimage);
@@ -168,7 +230,12 @@ fn compare(snapshots: &Snapshots, record: &Record, since: Timestamp) -> Result<C
     };
     let first = found.into_iter().next().expect("only differences are kept");
     if let Difference::Files { path, of, input } = &first
-        && let Some(file) = differing_file(snapshots, (&earlier, record), (*input, path))
+        && let Some(file) = seen_file(&earlier, record, *input)
+            .or_else(|| differing_file(snapshots, (&earlier, record), (*input, path)))
+            .or_else(|| {
+                let now = look(*input, path)?;
+                unlike_file(snapshots, (&earlier, record), (*input, path), &now)
+            })
     {
         return Ok(Cause::File(FileCause {
             of: of.clone(),
@@ -194,10 +261,95 @@ fn earlier(store: &Store, record: &Record, since: Timestamp) -> Result<Vec<Recor
 }
 
 /// Of `[build 2/5] RUN make`, the place `[build 2/` and the text `] RUN make`.
-fn split_name(name: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_name(name: &str) -> Option<(&str, &str)> {
     let end = name.find("] ")?;
     let slash = name[..end].rfind('/')?;
     Some((&name[..=slash], &name[end..]))
+}
+
+/// The first file that differs between what two runs saw of a mounted input.
+fn seen_file(old: &Record, new: &Record, input: usize) -> Option<FileCause> {
+    let files = |record: &Record| {
+        let origin = facts_of(&record.preimage).inputs.into_iter().nth(input)?;
+        Some(origin.files).filter(|files| !files.is_empty())
+    };
+    let (old, new) = (files(old)?, files(new)?);
+    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changes: Vec<(&String, How, bool)> = paths
+        .into_iter()
+        .filter_map(|path| {
+            let (how, directory) = match (old.get(path), new.get(path)) {
+                (None, Some(new)) => (How::New, new.directory),
+                (Some(old), None) => (How::Gone, old.directory),
+                (Some(old), Some(new)) if old.content != new.content => {
+                    (How::Content, new.directory)
+                }
+                (Some(old), Some(new)) if old.mode != new.mode => {
+                    (How::Mode(old.mode, new.mode), new.directory)
+                }
+                _ => return None,
+            };
+            Some((path, how, directory))
+        })
+        .collect();
+    first_of(&changes)
+}
+
+/// The first of the files that differ, each with how it does and whether it is a directory.
+fn first_of(changes: &[(&String, How, bool)]) -> Option<FileCause> {
+    let files = changes.iter().filter(|(.., directory)| !directory).count();
+    // A directory is new because of what is in it.
+    let first = changes.iter().find(|(.., directory)| !directory);
+    let (path, how, _) = first.or(changes.first())?;
+    let shown = if path.is_empty() { "/" } else { path };
+    Some(FileCause {
+        path: shown.to_owned(),
+        what: how.sentence(shown),
+        of: String::new(),
+        more: files.saturating_sub(1),
+    })
+}
+
+/// The first file that a copy made when it ran and that its source, as it is `now`, has otherwise.
+fn unlike_file(
+    snapshots: &Snapshots,
+    (old, new): (&Record, &Record),
+    (input, source): (usize, &str),
+    now: &[Entry],
+) -> Option<FileCause> {
+    let copy = Copied::find(new, input, source).filter(|it| it.takes_all)?;
+    let top = old.outputs.iter().rev().find_map(|it| *it)?;
+    let tree = snapshots.tree(top).ok()?;
+    let destination = copy.destination.trim_start_matches('/');
+    let made: BTreeMap<String, &Entry> = tree
+        .entries()
+        .iter()
+        .filter(|it| !it.is_directory() && it.path().starts_with(destination))
+        .map(|it| (copy.source_of(it.path()), it))
+        .collect();
+    let there: BTreeMap<String, &Entry> = now
+        .iter()
+        .filter(|it| !it.is_directory())
+        .map(|it| (it.path().display().to_string(), it))
+        .collect();
+    let paths: BTreeSet<&String> = made.keys().chain(there.keys()).collect();
+    let content = |entry: &Entry| entry.digest(Counting::Neither);
+    let changes: Vec<(&String, How, bool)> = paths
+        .into_iter()
+        .filter_map(|path| {
+            let how = match (made.get(path), there.get(path)) {
+                (None, Some(_)) => How::New,
+                (Some(_), None) => How::Gone,
+                (Some(old), Some(new)) if content(old) != content(new) => How::Content,
+                (Some(old), Some(new)) if copy.keeps_modes && old.mode != new.mode => {
+                    How::Mode(old.mode, new.mode)
+                }
+                _ => return None,
+            };
+            Some((path, how, false))
+        })
+        .collect();
+    first_of(&changes)
 }
 
 /// The first file that differs between what two runs of a copy took from an input.
@@ -237,6 +389,10 @@ struct Copied<'a> {
     source: &'a str,
     destination: String,
     wildcard: bool,
+    /// Whether all that is at the source is taken, and as it is.
+    takes_all: bool,
+    /// Whether modes are.
+    keeps_modes: bool,
 }
 
 impl<'a> Copied<'a> {
@@ -251,10 +407,13 @@ impl<'a> Copied<'a> {
         let copy = copies
             .into_iter()
             .find(|it| base_name(&it.source) == name)?;
+        let wildcard = copy.wildcard && source.contains(['*', '?', '[']);
         Some(Self {
             source,
             destination: copy.destination,
-            wildcard: copy.wildcard && source.contains(['*', '?', '[']),
+            wildcard,
+            takes_all: !wildcard && !copy.unpack && !copy.parents && copy.exclude.is_empty(),
+            keeps_modes: copy.mode.is_none(),
         })
     }
 
@@ -284,10 +443,17 @@ fn base_name(path: &str) -> &str {
 }
 
 /// What explanations say of a vertex besides what is in its keys.
-pub(crate) fn facts(job: &Job<'_>, vertex: VertexId) -> Facts {
+pub(crate) fn facts(job: &Job<'_>, vertex: VertexId, step: &Step) -> Facts {
     let graph = &job.plan.graph;
     let vertex = graph.vertex(vertex);
-    let origin = |input: &llb::Input| {
+    let seen = |position: usize| match step.inputs().get(position) {
+        Some(InputKey::Content(parts)) => parts
+            .iter()
+            .flat_map(|(_, checksum)| job.begun.ledger.files(checksum))
+            .collect(),
+        _ => BTreeMap::new(),
+    };
+    let origin = |(position, input): (usize, &llb::Input)| {
         let vertex = graph.vertex(input.vertex);
         let image = match &vertex.op {
             Op::Source(Source::Image(image)) => Some(image),
@@ -302,6 +468,7 @@ pub(crate) fn facts(job: &Job<'_>, vertex: VertexId) -> Facts {
             image: image.map(|it| familiar(&it.reference)),
             id: image.map(|it| it.id.to_string()),
             local: matches!(vertex.op, Op::Source(Source::Local(_))),
+            files: seen(position),
         }
     };
     let declared = match (&vertex.op, vertex.metadata.source) {
@@ -321,10 +488,10 @@ pub(crate) fn facts(job: &Job<'_>, vertex: VertexId) -> Facts {
                 ))
             })
             .collect(),
-        _ => std::collections::BTreeMap::new(),
+        _ => BTreeMap::new(),
     };
     Facts {
-        inputs: vertex.inputs.iter().map(origin).collect(),
+        inputs: vertex.inputs.iter().enumerate().map(origin).collect(),
         declared,
     }
 }
@@ -360,6 +527,8 @@ mod tests {
             source,
             destination: destination.to_owned(),
             wildcard,
+            takes_all: true,
+            keeps_modes: true,
         };
         copied.source_of(Path::new(path))
     }

@@ -1,15 +1,24 @@
 //! What one build did, noted while it runs, for the history.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use llb::Key;
+use snapshot::{Counting, Entry};
+use solve::explain::FileMark;
 use store::RanStep;
+
+/// How many files of a mount are noted, so that an explanation can name those that differ: of more, a
+/// record would be larger than what it is about.
+const MOST_FILES: usize = 2000;
 
 /// What one build did. Threads may write at once.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     ran: Mutex<Vec<RanStep>>,
     found: Mutex<Vec<Key>>,
+    /// The files of mounted trees, by the checksums of those.
+    files: Mutex<HashMap<Key, BTreeMap<String, FileMark>>>,
 }
 
 impl Ledger {
@@ -29,6 +38,27 @@ impl Ledger {
             .push(key);
     }
 
+    /// A tree with this checksum, of which a step sees these files.
+    pub(crate) fn saw(&self, checksum: Key, entries: &[Entry]) {
+        if entries.len() > MOST_FILES {
+            return;
+        }
+        let marks = entries
+            .iter()
+            .map(|entry| (entry.path().display().to_string(), mark(entry)))
+            .collect();
+        self.files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(checksum, marks);
+    }
+
+    /// The files of a tree with this checksum, if they were noted.
+    pub(crate) fn files(&self, checksum: &Key) -> BTreeMap<String, FileMark> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.get(checksum).cloned().unwrap_or_default()
+    }
+
     /// The steps that ran, in the order in which they ended.
     pub(crate) fn steps(&self) -> Vec<RanStep> {
         self.ran
@@ -43,5 +73,15 @@ impl Ledger {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+fn mark(entry: &Entry) -> FileMark {
+    let mut content = entry.digest(Counting::NoMode).to_string();
+    content.truncate(16);
+    FileMark {
+        mode: entry.mode,
+        content,
+        directory: entry.is_directory(),
     }
 }

@@ -12,11 +12,13 @@ mod call;
 mod definition;
 mod error;
 mod explain;
+mod forecast;
 mod image;
 mod images;
 mod layers;
 mod ledger;
 mod lifetime;
+mod lookups;
 mod output;
 mod report;
 mod request;
@@ -42,6 +44,7 @@ pub use error::{
     StepFailure,
 };
 pub use explain::{Cause, Explanation, FileCause, Plain};
+pub use forecast::{Forecast, Foreseen, Verdict};
 pub use ops::Cancel;
 pub use output::Built;
 pub use request::{
@@ -248,6 +251,7 @@ impl Clock {
             cached,
             image,
             error: built.as_ref().err().map(error::chain),
+            project: request.project(),
         };
         if let Err(error) = engine
             .store

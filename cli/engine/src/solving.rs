@@ -6,7 +6,6 @@ use std::thread::Scope;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender};
-use jiff::Timestamp;
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
 use ops::Ref;
@@ -14,9 +13,10 @@ use solve::progress::{VertexError, VertexStatus};
 use solve::{
     ChecksumId, Event, Options, Outcome, OutputOf, ResultId, Scheduler, Selector, Step, Work,
 };
-use store::{Cached, Lease, SnapshotId, StoreError};
+use store::{Lease, SnapshotId, StoreError};
 
 use crate::layers::Layers;
+use crate::lookups::Lookups;
 use crate::report::waiting_vertex;
 use crate::worker::{self, Executed, Unsuccessful};
 use crate::{BuildError, Cancel, Job, StepError, StepFailure};
@@ -122,12 +122,7 @@ struct Solving<'l, 'scope, 'env> {
     /// The vertices whose start, or being cached, people were told of.
     told: HashSet<VertexId>,
     cached: HashSet<VertexId>,
-    /// The vertices that were looked up at least once.
-    asked: HashSet<VertexId>,
-    /// The vertices whose known results are too old.
-    expired: HashSet<VertexId>,
-    /// When the oldest limited step ran that a vertex's result is made from.
-    made: HashMap<VertexId, Timestamp>,
+    lookups: Lookups<'env>,
     /// The first failure; what fails after it most likely fails because of it.
     failure: Option<BuildError>,
     /// What a thread panicked with: so does the loop, once all threads are done.
@@ -161,9 +156,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             started: HashMap::new(),
             told: HashSet::new(),
             cached: HashSet::new(),
-            asked: HashSet::new(),
-            expired: HashSet::new(),
-            made: HashMap::new(),
+            lookups: Lookups::new(job),
             failure: None,
             panic: None,
         }
@@ -238,7 +231,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             } => {
                 self.tell_cached(vertex);
                 let outputs = self.results.refs(result);
-                let came = (outputs, self.made.get(&vertex).copied());
+                let came = (outputs, self.lookups.made_of(vertex));
                 if let Err(error) = worker::record_again(self.job, vertex, &step, came) {
                     self.fail(error.into());
                 }
@@ -275,70 +268,12 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     fn look_up(&mut self, vertex: VertexId, key: &Key) -> Result<Option<ResultId>, StoreError> {
-        let store = &self.job.engine.store;
-        let outputs = match &self.job.plan.graph.vertex(vertex).op {
-            // Whether an image is there, the image knows best. The record says when it was of use.
-            Op::Source(Source::Image(image)) => match store.result(key)? {
-                Some(cached) => Some(cached.outputs),
-                None => match oci::config::chain_ids(&image.diff_ids).last() {
-                    None => Some(vec![None]),
-                    Some(chain_id) => store
-                        .snapshot_by_chain_id(chain_id)?
-                        .map(|row| vec![Some(row.id)]),
-                },
-            },
-            _ => match store.result(key)? {
-                None => {
-                    self.asked.insert(vertex);
-                    None
-                }
-                Some(cached) if self.take(vertex, &cached) => {
-                    self.job.begun.ledger.found(*key);
-                    Some(cached.outputs)
-                }
-                Some(_) => None,
-            },
-        };
-        let Some(outputs) = outputs else {
+        let Some(outputs) = self.lookups.find(vertex, key)? else {
             return Ok(None);
         };
+        self.job.begun.ledger.found(*key);
         self.tell_cached(vertex);
         Ok(Some(self.results.add_cached(outputs)))
-    }
-
-    /// Whether a result may be used, which depends on when it was made.
-    fn take(&mut self, vertex: VertexId, cached: &Cached) -> bool {
-        let lifetimes = &self.job.lifetimes;
-        // The definition is looked up first, the content only once all inputs are there.
-        let by_definition = self.asked.insert(vertex);
-        let (good, made) = if by_definition {
-            (
-                lifetimes.is_good(vertex, cached),
-                lifetimes.made(vertex, cached),
-            )
-        } else {
-            let own = lifetimes.own(vertex).map(|_| cached.started);
-            let below = self.made_below(vertex);
-            (
-                lifetimes.is_good_itself(vertex, cached),
-                below.into_iter().chain(own).min(),
-            )
-        };
-        if good {
-            self.made.extend(made.map(|made| (vertex, made)));
-        } else if lifetimes.own(vertex).is_some() {
-            self.expired.insert(vertex);
-        }
-        good
-    }
-
-    /// When the oldest limited step that a vertex's inputs were made from ran.
-    fn made_below(&self, vertex: VertexId) -> Option<Timestamp> {
-        let inputs = &self.job.plan.graph.vertex(vertex).inputs;
-        inputs
-            .iter()
-            .filter_map(|input| self.made.get(&input.vertex).copied())
-            .min()
     }
 
     /// Asks outside what a source is. People are told that it begins: it may take a while, and may be
@@ -379,9 +314,9 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
 
     fn begin_checksum(&self, id: ChecksumId, vertex: VertexId, of: OutputOf, selector: Selector) {
         let of = self.results.output(of);
-        let ops = &self.job.engine.ops;
+        let job = self.job;
         self.spawn(move || {
-            let checksum = worker::checksum(ops, &of, &selector);
+            let checksum = worker::checksum(job, vertex, &of, &selector);
             Message::Checksummed {
                 id,
                 vertex,
@@ -408,8 +343,8 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
             return Some(self.executed(vertex, Err(Unsuccessful::quietly(error))));
         }
         let source = self.resolved.get(&vertex).cloned();
-        let made = self.made_below(vertex);
-        let expired = self.expired.contains(&vertex);
+        let made = self.lookups.made_below(vertex);
+        let expired = self.lookups.is_expired(vertex);
         let run = move || {
             worker::execute(
                 job,
@@ -457,7 +392,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 shared,
                 made,
             }) => {
-                self.made.extend(made.map(|made| (vertex, made)));
+                self.lookups.made(vertex, made);
                 self.begin_digests(vertex, &outputs);
                 if shared {
                     self.cached.insert(vertex);

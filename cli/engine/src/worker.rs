@@ -8,15 +8,18 @@ use export::PullError;
 use jiff::Timestamp;
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
-use ops::{OpError, Ops, Ref};
+use ops::{OpError, Ref};
 use solve::progress::Stream;
 use solve::{Selector, Step};
-use store::{KeyLock, RanStep, Record, SnapshotId, Spent, StoreError};
+use store::{Failure, KeyLock, RanStep, Record, SnapshotId, Spent, StoreError};
 
 use crate::explain;
 use crate::report::Tail;
 use crate::session::CONTEXT;
 use crate::{Cancel, ContextFrom, Job, LogLine, StepError};
+
+/// What people are told while another process runs the same step.
+const WAITING: &[u8] = b"waiting for another rbuild that runs this step\n";
 
 /// How long at most a step that another process runs is left alone before it is looked at again.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -52,8 +55,24 @@ pub(crate) struct Unsuccessful {
     pub(crate) log: Vec<LogLine>,
 }
 
-pub(crate) fn checksum(ops: &Ops, of: &Ref, selector: &Selector) -> Result<Key, StepError> {
-    ops.checksum(of, selector).map_err(|source| {
+pub(crate) fn checksum(
+    job: &Job<'_>,
+    vertex: VertexId,
+    of: &Ref,
+    selector: &Selector,
+) -> Result<Key, StepError> {
+    let ops = &job.engine.ops;
+    // Of what is copied the layers say what it was; of what is only mounted, nothing does.
+    let checksum = match &job.plan.graph.vertex(vertex).op {
+        Op::Exec(_) => ops.listed(of, selector).map(|(key, entries)| {
+            if !entries.is_empty() {
+                job.begun.ledger.saw(key, &entries);
+            }
+            key
+        }),
+        _ => ops.checksum(of, selector),
+    };
+    checksum.map_err(|source| {
         let of = match of {
             Ref::Snapshot(None) => "scratch".to_owned(),
             Ref::Snapshot(Some(id)) => id.to_string(),
@@ -85,6 +104,14 @@ impl Unsuccessful {
         lines
             .chain([said.as_str()])
             .any(|line| WORDS.iter().any(|words| line.contains(words)))
+    }
+
+    /// Whether what it was to work on was gone: the build begins anew then.
+    fn is_lost_result(&self) -> bool {
+        matches!(
+            &*self.error,
+            StepError::Store(StoreError::MissingSnapshot(_))
+        )
     }
 
     /// Whether it only did as it was told.
@@ -131,7 +158,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
             made: task.made,
         });
     };
-    let _lock = claim(job, &last.key(), &task.cancel).map_err(Unsuccessful::quietly)?;
+    let _lock = claim(job, task, &last.key()).map_err(Unsuccessful::quietly)?;
     // It may have been made between the look-up and now, above all by whoever held the lock.
     if !vertex.metadata.ignore_cache
         && let Some(cached) = job
@@ -169,7 +196,16 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         });
     }
     let begun = Begun::now();
-    let Ran { outputs, spent } = run_with_room(job, task)?;
+    let Ran { outputs, spent } = run_with_room(job, task).inspect_err(|failed| {
+        if !failed.is_cancelled() && !failed.is_lost_result() {
+            let failure = Failure {
+                error: crate::error::chain(&*failed.error),
+                kind: kind(last).to_owned(),
+                preimage: last.preimage_with(&explain::facts(job, task.vertex, last)),
+            };
+            remember(job, task, &begun, Some(failure));
+        }
+    })?;
     let made = made(job, task, begun.at);
     for step in &task.records {
         let came = Came {
@@ -180,7 +216,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         };
         write(job, task.vertex, step, &came).map_err(Unsuccessful::quietly)?;
     }
-    remember(job, task, last);
+    remember(job, task, &begun, None);
     Ok(Executed {
         outputs,
         shared: false,
@@ -195,7 +231,10 @@ fn made(job: &Job<'_>, task: &Task, began: Timestamp) -> Option<Timestamp> {
 }
 
 /// Notes that a step ran, and says why if that is wanted.
-fn remember(job: &Job<'_>, task: &Task, step: &Step) {
+fn remember(job: &Job<'_>, task: &Task, begun: &Begun, failure: Option<Failure>) {
+    let Some(step) = task.records.last() else {
+        return;
+    };
     let metadata = &job.plan.graph.vertex(task.vertex).metadata;
     let why = if metadata.ignore_cache {
         explain::NO_CACHE
@@ -209,9 +248,16 @@ fn remember(job: &Job<'_>, task: &Task, step: &Step) {
         line: metadata.source.map(|lines| lines.first_line as u64),
         key: step.key(),
         why: why.to_owned(),
+        duration: Some(begun.since.elapsed()),
+        failure,
     };
     if job.request.explain {
-        match explain::explain(&job.engine.snapshots, &ran, job.begun.at) {
+        let now = explain::Now {
+            since: job.begun.at,
+            project: job.request.project(),
+            build: i64::MAX,
+        };
+        match explain::explain(&job.engine.snapshots, &ran, &now) {
             Ok(explanation) => {
                 let tail = Tail::new(job.reporter, *job.plan.graph.vertex(task.vertex).digest());
                 let line = format!("ran because: {}\n", explanation.sentence());
@@ -269,12 +315,13 @@ struct Came<'a> {
 }
 
 /// What a vertex that ran gave, and what that took.
-struct Ran {
-    outputs: Vec<Ref>,
+pub(crate) struct Ran {
+    pub(crate) outputs: Vec<Ref>,
     spent: Option<Spent>,
 }
 
-fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
+/// Runs a vertex, whatever is known of it.
+pub(crate) fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     let vertex = job.plan.graph.vertex(task.vertex);
     if let Op::Source(Source::Local(local)) = &vertex.op
         && local.name == CONTEXT
@@ -325,14 +372,20 @@ fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
 
 /// The right to make what `key` names. Waits for whoever makes it now, and looks up from time to
 /// time to see whether it is to give up: a lock that is waited for cannot be cancelled.
-fn claim(job: &Job<'_>, key: &Key, cancel: &Cancel) -> Result<KeyLock, StepError> {
+fn claim(job: &Job<'_>, task: &Task, key: &Key) -> Result<KeyLock, StepError> {
     let mut pause = Duration::from_millis(1);
+    let mut said = false;
     loop {
         if let Some(lock) = job.engine.store.try_lock_key(key)? {
             return Ok(lock);
         }
-        if cancel.is_cancelled() {
+        if task.cancel.is_cancelled() {
             return Err(OpError::Cancelled.into());
+        }
+        if pause == PATIENCE && !said {
+            let digest = *job.plan.graph.vertex(task.vertex).digest();
+            Tail::new(job.reporter, digest).write(Stream::Stderr, WAITING);
+            said = true;
         }
         thread::sleep(pause);
         pause = (pause * 2).min(PATIENCE);
@@ -355,14 +408,10 @@ impl Begun {
 }
 
 fn write(job: &Job<'_>, vertex: VertexId, step: &Step, came: &Came<'_>) -> Result<(), StoreError> {
-    let by_content = step
-        .inputs()
-        .iter()
-        .all(|input| matches!(input, solve::InputKey::Content(_)));
     job.engine.store.record(&Record {
         key: step.key(),
-        kind: if by_content { "content" } else { "definition" }.to_owned(),
-        preimage: step.preimage_with(&explain::facts(job, vertex)),
+        kind: kind(step).to_owned(),
+        preimage: step.preimage_with(&explain::facts(job, vertex, step)),
         outputs: came.outputs.iter().map(snapshot).collect(),
         name: job.plan.graph.vertex(vertex).metadata.name.clone(),
         started: came.begun.at,
@@ -371,6 +420,16 @@ fn write(job: &Job<'_>, vertex: VertexId, step: &Step, came: &Came<'_>) -> Resul
         made: came.made,
         spent: came.spent,
     })
+}
+
+/// As [`Record::kind`].
+pub(crate) fn kind(step: &Step) -> &'static str {
+    let by_content = |input: &solve::InputKey| matches!(input, solve::InputKey::Content(_));
+    if step.inputs().iter().all(by_content) {
+        "content"
+    } else {
+        "definition"
+    }
 }
 
 fn snapshot(output: &Ref) -> Option<SnapshotId> {

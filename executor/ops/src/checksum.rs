@@ -35,6 +35,25 @@ pub(crate) fn checksum(ops: &Ops, of: &Ref, selector: &Selector) -> Result<Key, 
     }
 }
 
+/// The key of what a mount shows, with what it was made from: of selectors for which that can be said.
+pub(crate) fn listed(
+    ops: &Ops,
+    of: &Ref,
+    selector: &Selector,
+) -> Result<(Key, Vec<snapshot::Entry>), ChecksumError> {
+    let path = match selector {
+        Selector::Tree => "/",
+        Selector::Path(path) => path,
+        Selector::Base | Selector::Names | Selector::Copy(_) => {
+            return Ok((checksum(ops, of, selector)?, Vec::new()));
+        }
+    };
+    Ok(match of {
+        Ref::Snapshot(top) => ops.snapshots.listed(*top, path)?,
+        Ref::Local(directory) => directory.listed(path)?,
+    })
+}
+
 fn select(ops: &Ops, of: &Ref, select: &Select) -> Result<Key, snapshot::ChecksumError> {
     match of {
         Ref::Snapshot(top) => ops.snapshots.checksum(*top, select),

@@ -113,6 +113,18 @@ impl Ops {
     pub fn checksum(&self, of: &Ref, selector: &Selector) -> Result<oci::Key, ChecksumError> {
         checksum::checksum(self, of, selector)
     }
+
+    /// [`Ops::checksum`], and what of a mounted tree it was made from; nothing for other selectors.
+    ///
+    /// # Errors
+    /// As [`Ops::checksum`].
+    pub fn listed(
+        &self,
+        of: &Ref,
+        selector: &Selector,
+    ) -> Result<(oci::Key, Vec<snapshot::Entry>), ChecksumError> {
+        checksum::listed(self, of, selector)
+    }
 }
 
 /// Why an op gave no outputs.

@@ -38,6 +38,22 @@ pub struct Origin {
     pub id: Option<String>,
     /// Whether it is a directory of the person who builds.
     pub local: bool,
+    /// What of it a mount shows: paths to marks that differ where the files do. Empty where nothing
+    /// is mounted, or too much to keep.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, FileMark>,
+}
+
+/// What a file is, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Its mode.
+    pub mode: u32,
+    /// All else that counts.
+    pub content: String,
+    /// Whether it is a directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub directory: bool,
 }
 
 /// Where a variable is declared.
@@ -132,6 +148,14 @@ struct Preimage {
     inputs: Vec<InputKey>,
     #[serde(default)]
     facts: Facts,
+}
+
+/// What stood beside a key, read back from a preimage; nothing where that has none.
+pub fn facts_of(preimage: &Value) -> Facts {
+    preimage
+        .get("facts")
+        .and_then(|facts| Facts::deserialize(facts).ok())
+        .unwrap_or_default()
 }
 
 /// What is different between two preimages, the most telling first. Empty if nothing is, or if one
@@ -452,9 +476,7 @@ fn input(
             _ => name(),
         };
         found.push(match selector {
-            Selector::Base | Selector::Tree if is.is_none_or(|it| !it.local) => {
-                Difference::Follows { step: name() }
-            }
+            Selector::Base if is.is_none_or(|it| !it.local) => Difference::Follows { step: name() },
             Selector::Names => Difference::Accounts { of: name() },
             Selector::Base | Selector::Tree => files(position, "/", of()),
             Selector::Path(path) => files(position, path, of()),
@@ -523,6 +545,10 @@ impl fmt::Display for Difference {
             Self::Follows { step } => write!(f, "`{}` came out different", one_line(step)),
             Self::Files { path, of, .. } if of.is_empty() => {
                 write!(f, "{} changed", shown_path(path))
+            }
+            // A stage that is mounted whole.
+            Self::Files { path, of, .. } if path == "/" => {
+                write!(f, "`{}` came out different", one_line(of))
             }
             Self::Files { path, of, .. } => {
                 write!(f, "{} of `{}` changed", shown_path(path), one_line(of))

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,6 +30,8 @@ pub(super) struct Memory {
     bytes: Vec<u8>,
     learnt: Mutex<HashMap<Mark, Key>>,
     seen: Mutex<usize>,
+    /// Whether nothing is to be written down.
+    passing: AtomicBool,
     now: i128,
 }
 
@@ -77,6 +80,7 @@ impl Memory {
             bytes,
             learnt: Mutex::default(),
             seen: Mutex::default(),
+            passing: AtomicBool::new(false),
             now,
         }
     }
@@ -109,6 +113,11 @@ impl Memory {
         None
     }
 
+    /// Lets it go with what was learnt.
+    pub(super) fn keep_nothing(&self) {
+        self.passing.store(true, Ordering::Relaxed);
+    }
+
     fn records(&self) -> &[u8] {
         self.bytes.get(MAGIC.len()..).unwrap_or_default()
     }
@@ -131,7 +140,7 @@ impl Memory {
             .learnt
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if learnt.is_empty() {
+        if learnt.is_empty() || *self.passing.get_mut() {
             return;
         }
         let seen = *self.seen.get_mut().unwrap_or_else(PoisonError::into_inner) + learnt.len();

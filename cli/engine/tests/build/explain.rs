@@ -121,6 +121,76 @@ fn as_root_each_step_that_runs_names_the_first_thing_that_differs() {
 }
 
 #[test]
+fn as_root_a_file_of_a_mount_is_named() {
+    let of = |dockerfile: &str, change: fn(&Room)| {
+        let room = Room::with_base(dockerfile);
+        room.write("src/a.txt", "one");
+        room.write("src/b.txt", "one");
+        room.build().unwrap();
+        change(&room);
+        room.build().unwrap();
+        let explained = room.engine.explain(None).unwrap().unwrap();
+        let sentences = explained.iter().map(engine::Explanation::sentence);
+        sentences.collect::<Vec<_>>()
+    };
+    let context = "FROM busybox\nRUN --mount=source=src,target=/src cat /src/*.txt > /all\n";
+    assert_eq!(
+        of(context, |room| room.write("src/a.txt", "two")),
+        ["src/a.txt changed"]
+    );
+    assert_eq!(
+        of(context, |room| chmod(room, "src/b.txt", 0o755)),
+        ["mode of src/b.txt 0644 -> 0755"]
+    );
+    let more = |room: &Room| {
+        room.write("src/c.txt", "new");
+        room.write("src/d/e.txt", "new");
+    };
+    assert_eq!(of(context, more), ["src/c.txt is new (and 1 more)"]);
+    let stage = "FROM busybox AS one\nCOPY src /src\nFROM busybox\nRUN --mount=from=one,target=/one cat /one/src/*.txt > /all\n";
+    assert_eq!(
+        of(stage, |room| room.write("src/a.txt", "two")),
+        [
+            "src/a.txt changed",
+            "src/a.txt changed, of `[one 2/2] COPY src /src`"
+        ]
+    );
+}
+
+#[test]
+fn as_root_a_step_that_failed_says_why_it_ran() {
+    let room = Room::with_base("FROM busybox\nCOPY number /\nRUN test $(cat /number) = 1\n");
+    let explained = || {
+        let explained = room.engine.explain(None).unwrap().unwrap();
+        let said = explained
+            .iter()
+            .map(|it| (it.sentence(), it.failed.clone()));
+        said.collect::<Vec<_>>()
+    };
+    room.write("number", "1");
+    room.build().unwrap();
+    room.write("number", "2");
+    room.build().unwrap_err();
+    let failed = "process \"/bin/sh -c test $(cat /number) = 1\" did not complete successfully: exit code: 1";
+    let changed = "`[2/3] COPY number /` came out different";
+    assert_eq!(
+        explained(),
+        [
+            ("number changed".to_owned(), None),
+            (changed.to_owned(), Some(failed.to_owned())),
+        ]
+    );
+    room.build().unwrap_err();
+    assert_eq!(
+        explained(),
+        [(
+            "it failed before, and nothing differs since".to_owned(),
+            Some(failed.to_owned())
+        )]
+    );
+}
+
+#[test]
 fn as_root_a_build_with_explanations_says_them_as_steps_run() {
     let room = room();
     let request = Request {

@@ -513,7 +513,7 @@ fn as_root_of_a_run_its_surroundings_count_and_not_what_it_borrows() {
                 text(
                     room,
                     "# why\nFROM busybox\n\n# how\nRUN \\\n# what\n  echo 1 > /1\n",
-                )
+                );
             },
             ran: NOTHING,
         },
@@ -530,7 +530,7 @@ fn as_root_of_a_run_its_surroundings_count_and_not_what_it_borrows() {
                 text(
                     room,
                     "FROM busybox\nUSER 2\nCOPY a.txt /to/\nRUN echo 1 > /tmp/1\n",
-                )
+                );
             },
             ran: &["RUN echo 1 > /tmp/1"],
         },
@@ -541,7 +541,7 @@ fn as_root_of_a_run_its_surroundings_count_and_not_what_it_borrows() {
                 text(
                     room,
                     "FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN echo 1 > /1\n",
-                )
+                );
             },
             ran: &["RUN echo 1 > /1"],
         },
@@ -597,7 +597,7 @@ fn as_root_of_a_run_its_surroundings_count_and_not_what_it_borrows() {
                 text(
                     room,
                     "FROM busybox\nRUN --mount=type=cache,id=c,target=/d echo 1 > /1\n",
-                )
+                );
             },
             ran: &["RUN --mount=type=cache,id=c,target=/d echo 1 > /1"],
         },
@@ -629,7 +629,7 @@ fn as_root_of_a_run_its_surroundings_count_and_not_what_it_borrows() {
                 text(
                     room,
                     "FROM busybox\nRUN --mount=type=tmpfs,target=/t,size=2m echo 1 > /1\n",
-                )
+                );
             },
             ran: &["RUN --mount=type=tmpfs,target=/t,size=2m echo 1 > /1"],
         },
@@ -686,7 +686,7 @@ fn as_root_what_is_said_of_an_image_or_of_other_stages_runs_nothing() {
                     &STAGES
                         .replace("AS one", "AS uno")
                         .replace("from=one", "from=uno"),
-                )
+                );
             },
             ran: NOTHING,
         },
@@ -703,7 +703,7 @@ fn as_root_what_is_said_of_an_image_or_of_other_stages_runs_nothing() {
                 text(
                     room,
                     &format!("FROM busybox AS zero\nRUN echo 0 > /0\n{STAGES}"),
-                )
+                );
             },
             ran: NOTHING,
         },

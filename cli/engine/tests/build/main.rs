@@ -7,6 +7,7 @@
 
 mod definition;
 mod explain;
+mod forecast;
 mod keys;
 mod room;
 mod steps;

@@ -137,6 +137,19 @@ pub(crate) struct BuildArgs {
     /// `,format=json` if you like
     #[arg(long, value_name = "QUESTION", value_parser = Asked::parse, help_heading = "What is shown")]
     pub(crate) call: Option<Called>,
+    /// Say which steps would run, why, and how long that takes, and do nothing; `--dry-run=json` too
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        hide_possible_values = true,
+        conflicts_with_all = ["call", "check", "graph"],
+        help_heading = "What is shown"
+    )]
+    pub(crate) dry_run: Option<ForecastFormat>,
     /// Each step that runs says why it was not in the cache
     #[arg(long, help_heading = "What is shown")]
     pub(crate) explain: bool,
@@ -152,6 +165,15 @@ pub(crate) struct BuildArgs {
     /// What rbuild does anyway, accepted for docker's sake
     #[arg(long, hide = true)]
     force_rm: bool,
+}
+
+/// How to print what a build would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ForecastFormat {
+    /// For people.
+    Text,
+    /// One object.
+    Json,
 }
 
 /// How to print a graph.

@@ -134,7 +134,8 @@ pub(crate) struct VerifyArgs {
 /// `explain`
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Only steps whose name has this in it, or that stand on this line of the Dockerfile
+    /// Only these steps: a number in the stage (`3`, `3/5`), a line of the Dockerfile, a stage, or
+    /// words of the instruction
     #[arg(value_name = "STEP")]
     pub(crate) step: Option<String>,
     /// As JSON, one line a step

@@ -2,6 +2,7 @@
 
 mod allow;
 mod call;
+mod forecast;
 mod lent;
 mod output;
 mod request;
@@ -53,6 +54,9 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
     }
     if let Some(asked) = Asked::by(args) {
         return call::ask(&engine, &meant, asked);
+    }
+    if let Some(format) = args.dry_run {
+        return forecast::forecast(&engine, &meant, format);
     }
     refuse_terminal(&meant.outputs)?;
     let cancel = meant.request.cancel.clone();

@@ -25,7 +25,7 @@ use colour::Colours;
 use plain::Plain;
 pub(crate) use state::State;
 use terminal::{Canvas, say};
-pub(crate) use text::{clean, width, without_numbers};
+pub(crate) use text::{clean, fit, width, without_numbers};
 
 /// Time between two pictures.
 const INTERVAL: Duration = Duration::from_millis(150);

@@ -48,6 +48,7 @@ fn origin(name: &str) -> Origin {
         image: None,
         id: None,
         local: false,
+        files: BTreeMap::new(),
     }
 }
 
