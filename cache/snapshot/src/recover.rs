@@ -48,6 +48,11 @@ impl Snapshots {
                 damaged.push(row.id);
             }
         }
+        if !damaged.is_empty() {
+            // What was removed meanwhile is not damaged.
+            let there: Vec<SnapshotId> = self.store.snapshots()?.iter().map(|it| it.id).collect();
+            damaged.retain(|id| there.contains(id));
+        }
         Ok(damaged)
     }
 

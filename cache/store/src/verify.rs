@@ -22,6 +22,14 @@ pub enum Damage {
         /// `is missing`, `holds other bytes`
         how: &'static str,
     },
+    /// A blob is itself, but not the layer that it is on record as.
+    #[error("blob {digest} does not unpack to layer {diff_id}")]
+    Layer {
+        /// Its name.
+        digest: Digest,
+        /// What it should unpack to.
+        diff_id: Digest,
+    },
     /// A row names a snapshot that is not there.
     #[error("{what} names snapshot {snapshot}, which is not there")]
     Reference {
@@ -45,7 +53,7 @@ pub enum Damage {
 
 impl Store {
     /// Compares the rows with each other and with what is on the disk, reading every blob. The layers'
-    /// files are compared by `snapshot`, which knows manifests.
+    /// files are compared by `snapshot`, which knows manifests, and what blobs unpack to by `export`.
     pub fn verify(&self) -> Result<Vec<Damage>, StoreError> {
         let mut damages = self.verify_rows()?;
         for (digest, size) in self.all_blobs()? {
@@ -56,7 +64,10 @@ impl Store {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is missing",
                 Err(error) => return Err(StoreError::file(self.root(), "verify", &path, error)),
             };
-            damages.push(Damage::Blob { digest, how });
+            // One that was removed meanwhile is not damaged.
+            if self.has_blob_row(&digest)? {
+                damages.push(Damage::Blob { digest, how });
+            }
         }
         damages.extend(self.orphaned()?);
         Ok(damages)
@@ -67,7 +78,9 @@ impl Store {
     pub fn repair(&self, damages: &[Damage]) -> Result<(), StoreError> {
         for damage in damages {
             match damage {
-                Damage::Blob { digest, .. } => self.remove_blob(digest)?,
+                Damage::Blob { digest, .. } | Damage::Layer { digest, .. } => {
+                    self.remove_blob(digest)?;
+                }
                 Damage::Reference { .. } => self.forget_dangling()?,
                 Damage::Image { image, lacks } if *lacks == CONFIG => {
                     self.remove_image(image)?;
@@ -144,6 +157,29 @@ impl Store {
             let mut statement = connection.prepare("SELECT digest, size FROM blobs")?;
             let rows = statement
                 .query_map([], |row| Ok((Digest::from_bytes(row.get(0)?), row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// Whether the blob is on record, whatever became of its file.
+    pub fn has_blob_row(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.read("look up a blob", |connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?")?;
+            Ok(statement.exists([digest.as_bytes()])?)
+        })
+    }
+
+    /// The blobs that are on record as layers: what each unpacks to, and its name.
+    pub fn layer_blobs(&self) -> Result<Vec<(Digest, Digest)>, StoreError> {
+        self.read("list the layers' blobs", |connection| {
+            let mut statement = connection.prepare("SELECT diff_id, digest FROM layer_blobs")?;
+            let rows = statement.query_map([], |row| {
+                Ok((
+                    Digest::from_bytes(row.get(0)?),
+                    Digest::from_bytes(row.get(1)?),
+                ))
+            })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }

@@ -187,6 +187,7 @@ fn attempt(step: &RanStep, failure: &Failure, now: &Now) -> Record {
         duration: step.duration.unwrap_or_default(),
         project: now.project.clone(),
         made: None,
+        spent: None,
     }
 }
 

@@ -21,6 +21,7 @@ use solve::{
 use store::{Alike, Record, StoreError};
 
 use crate::explain::{self, Cause, Explanation, Plain};
+use crate::images::Bases;
 use crate::ledger::Ledger;
 use crate::lifetime::Lifetimes;
 use crate::lookups::Lookups;
@@ -55,7 +56,8 @@ pub struct Foreseen {
     pub verdict: Verdict,
     /// How long it took the last time; `None` where it is not on record, or takes none.
     pub time: Option<Duration>,
-    /// Why it would run, where that is known; for [`Verdict::May`] none.
+    /// Why it would run, where that is known; none for [`Verdict::May`], and for the layers of a base
+    /// image, which are brought in from where it is.
     pub why: Option<Explanation>,
     /// The steps whose results decide whether it runs, for [`Verdict::May`].
     pub depends: Vec<String>,
@@ -87,7 +89,8 @@ impl Engine {
     ) -> Result<Forecast, BuildError> {
         let reporter = Reporter::new(progress);
         let definition = Definition::read(request, &reporter)?;
-        let plan = definition.plan(self, request, &reporter)?;
+        let bases = Bases::new(self, request, &reporter);
+        let plan = definition.plan(request, &bases, &reporter)?;
         let ledger = Ledger::default();
         let begun = Begun {
             reporter: &reporter,
@@ -99,6 +102,7 @@ impl Engine {
             request,
             definition: &definition,
             plan: &plan,
+            bases: &bases,
             reporter: &reporter,
             begun: &begun,
             lifetimes: Lifetimes::of(&plan.graph),
@@ -326,7 +330,11 @@ impl<'a> Looking<'a> {
 
     /// A step that would run, and why as far as that can be said before it did.
     fn run(&self, vertex: VertexId, step: &Step) -> Result<Foreseen, StoreError> {
-        let ignore_cache = self.job.plan.graph.vertex(vertex).metadata.ignore_cache;
+        let node = self.job.plan.graph.vertex(vertex);
+        if matches!(node.op, Op::Source(Source::Image(_))) {
+            return Ok(self.plain(vertex, Verdict::Run));
+        }
+        let ignore_cache = node.metadata.ignore_cache;
         let cause = if ignore_cache {
             Cause::Plain(Plain::NoCache)
         } else if self.lookups.is_expired(vertex) {
@@ -370,6 +378,7 @@ impl<'a> Looking<'a> {
             duration: Duration::ZERO,
             project: self.job.request.project(),
             made: None,
+            spent: None,
         }
     }
 

@@ -22,6 +22,7 @@ mod pull;
 mod push;
 mod recover;
 mod save;
+mod verify;
 
 pub use change::{Change, ChangeError};
 pub use commit::{CommitError, commit};
@@ -35,3 +36,4 @@ pub use pull::{
 pub use push::{PushError, PushState, PushWatch, PushedImage, Pushing, push};
 pub use recover::{RecoverError, Recovered, recover};
 pub use save::{Output, SaveError, SaveOptions, save};
+pub use verify::misfits;

@@ -105,6 +105,7 @@ fn reason(step: &Foreseen) -> Option<String> {
         Verdict::May => Some(format!("if {steps} comes out different")),
         Verdict::Run => match &step.why {
             Some(why) => Some(why.sentence()),
+            None if step.depends.is_empty() => Some("its layers are pulled".to_owned()),
             None => Some(format!("never ran as it is, whatever becomes of {steps}")),
         },
     }

@@ -11,7 +11,16 @@ use crate::output::print;
 /// Says what is damaged, and removes it if that is wanted. Fails where something damaged stays.
 pub(crate) fn verify(store: &Store, args: &VerifyArgs) -> Result<(), Fault> {
     let snapshots = Snapshots::new(store.clone());
-    let damages = store.verify()?;
+    let mut damages = store.verify()?;
+    for misfit in export::misfits(store)? {
+        let store::Damage::Layer { digest, .. } = &misfit else {
+            continue;
+        };
+        let is_known = |it: &store::Damage| matches!(it, store::Damage::Blob { digest: known, .. } if known == digest);
+        if !damages.iter().any(is_known) {
+            damages.push(misfit);
+        }
+    }
     let layers = snapshots.damaged()?;
     let mut text: String = damages.iter().map(|it| format!("{it}\n")).collect();
     text.extend(
