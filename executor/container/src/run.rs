@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci::{Digest, ImageConfig};
-use sandbox::network::{Lease, LeaseError, Networks};
+use sandbox::network::{self, Lease, LeaseError, Networks};
 use sandbox::{Limits, Mount, MountSource, SpawnError, Spec, Stdio, Stream, WaitError};
 use snapshot::{AccountError, Accounts, Root, SnapshotError, SnapshotId, Snapshots};
 use store::StoreError;
@@ -146,9 +146,9 @@ impl RunError {
 ///
 /// Reads standard input where the request is interactive, writes standard output and standard
 /// error, and passes on the signals that this process gets. Of the person's terminal, what was
-/// changed is changed back, however it ends.
+/// changed is changed back, however it ends. Where the outside cannot be reached, `notice` hears why.
 #[expect(clippy::needless_pass_by_value, reason = "a request is for one run")]
-pub fn run(snapshots: &Snapshots, request: Request) -> Result<u8, RunError> {
+pub fn run(snapshots: &Snapshots, request: Request, notice: &dyn Fn(&str)) -> Result<u8, RunError> {
     let args = command(&request).ok_or(RunError::NoCommand)?;
     if request.tty && request.interactive && !terminal::is_input() {
         return Err(RunError::NoTerminal);
@@ -158,6 +158,7 @@ pub fn run(snapshots: &Snapshots, request: Request) -> Result<u8, RunError> {
     let claim = Claim::new(store, &request, &args)?;
     let networks = Networks::default();
     let reach = Reach::of(&networks, request.network)?;
+    reach.tell(notice);
     let active = snapshots.prepare(request.top)?;
     let spec = spec(&request, &claim.record, args, active.mount()?)?;
     let spec = reach.apply(spec)?;
@@ -275,10 +276,18 @@ impl Reach {
         })
     }
 
+    fn tell(&self, notice: &dyn Fn(&str)) {
+        if let Reach::Outside(lease) = self
+            && let network::Reach::Nothing { reason } = lease.reach()
+        {
+            notice(&format!("the container has no network: {reason}"));
+        }
+    }
+
     fn apply(&self, spec: Spec) -> Result<Spec, RunError> {
         let (network, resolv_conf) = match self {
-            Reach::Nobody => (sandbox::Network::None, sandbox::network::host_resolv_conf()),
-            Reach::Host => (sandbox::Network::Host, sandbox::network::host_resolv_conf()),
+            Reach::Nobody => (sandbox::Network::None, network::host_resolv_conf()),
+            Reach::Host => (sandbox::Network::Host, network::host_resolv_conf()),
             Reach::Outside(lease) => {
                 let namespace = lease.namespace().map_err(RunError::Attach)?;
                 (

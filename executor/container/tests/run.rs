@@ -158,7 +158,7 @@ fn root_only_one_container() {
     };
     let snapshots = Snapshots::new(Store::open(&Path::new(&root).join("store")).unwrap());
     rustix::io::write(std::io::stdout(), BEGIN.as_bytes()).unwrap();
-    let code = run(&snapshots, request).unwrap_or_else(|error| {
+    let code = run(&snapshots, request, &|_| ()).unwrap_or_else(|error| {
         rustix::io::write(std::io::stdout(), format!("{error}\n").as_bytes()).unwrap();
         error.exit_code()
     });

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use llb::op::{Exec, Network, Security, Ulimit};
-use sandbox::network::{Lease, LeaseError};
+use sandbox::network::{self, Lease, LeaseError};
 use sandbox::{
     Exit, Limits, Privileges, Resource, Rlimit, SpawnError, Spec, Status, Stdio, WaitError,
 };
@@ -273,6 +273,7 @@ fn once(
     let account =
         Accounts::read(&Root::from_fd(root.try_clone().map_err(in_root)?))?.find(&exec.user)?;
     let reach = Reach::of(ops, exec)?;
+    reach.tell(ops, context);
     let command = exec.args.join(" ");
     let spec = Spec {
         read_only_rootfs: exec.mounts.first().is_some_and(|root| root.read_only),
@@ -419,6 +420,17 @@ impl Reach {
             (Network::Default, Security::Sandbox) => Self::Outside(ops.networks.lease()?),
             (Network::Default, Security::Insecure) => Self::Outside(ops.networks.lease_once()?),
         })
+    }
+
+    /// Says once for all steps that the way out is not the usual one.
+    fn tell(&self, ops: &Ops, context: &Context<'_>) {
+        let Self::Outside(lease) = self else { return };
+        if !matches!(lease.reach(), network::Reach::Translated)
+            && !ops.told.swap(true, Ordering::Relaxed)
+        {
+            let text = format!("rbuild: RUN reaches {}\n", lease.reach());
+            (context.log)(Stream::Stderr, text.as_bytes());
+        }
     }
 
     fn network(&self) -> Result<sandbox::Network, ExecError> {

@@ -15,6 +15,7 @@ mod merge;
 mod source;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use llb::Op;
 use llb::op::Source;
@@ -48,6 +49,8 @@ pub struct Ops {
     pub(crate) snapshots: Snapshots,
     /// Shared by all steps; its pool is set up by the first that needs it.
     pub(crate) networks: Networks,
+    /// Whether it was said how far the network reaches.
+    pub(crate) told: AtomicBool,
     pub(crate) http: Http,
 }
 
@@ -58,6 +61,7 @@ impl Ops {
             store,
             snapshots,
             networks: Networks::default(),
+            told: AtomicBool::new(false),
             http: Http::default(),
         }
     }

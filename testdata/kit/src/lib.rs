@@ -12,4 +12,5 @@ pub mod manifest;
 pub mod rbuild;
 pub mod repository;
 pub mod transcript;
+pub mod user;
 pub mod web;

@@ -17,7 +17,10 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use crate::{busybox, filter, leftovers};
+use crate::{
+    busybox, filter, leftovers,
+    user::{self, User},
+};
 
 /// How long one command may take before it counts as hung. No test comes near it on a machine that works.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Rbuild {
     binary: PathBuf,
     home: TempDir,
+    user: Option<User>,
 }
 
 /// What a command came to.
@@ -54,19 +58,34 @@ impl Rbuild {
         Self {
             binary: binary.into(),
             home,
+            user: None,
         }
+    }
+
+    /// The same, run by a user who is not root. The machine does not know him: to his commands alone it looks as if.
+    pub fn of(user: User, binary: impl Into<PathBuf>) -> Self {
+        let mut rbuild = Self::new(binary);
+        user.move_in(rbuild.home());
+        rbuild.user = Some(user);
+        rbuild
     }
 
     /// The same with the image `busybox:latest` in its store.
     pub fn with_busybox(binary: impl Into<PathBuf>) -> Self {
         let rbuild = Self::new(binary);
+        rbuild.import_busybox();
+        rbuild
+    }
+
+    /// Brings the image `busybox:latest` into its store.
+    pub fn import_busybox(&self) {
+        let rbuild = self;
         let tar = rbuild.home().join("busybox.tar");
         busybox::write_rootfs_to(&tar).expect("the base image can be written");
         let tar = tar
             .to_str()
             .expect("the temporary directory has a plain name");
         rbuild.run(["image", "import", tar, "busybox"]).success();
-        rbuild
     }
 
     /// The directory that holds everything of this rbuild.
@@ -95,7 +114,10 @@ impl Rbuild {
 
     /// The command, not started yet: stdin closed, a fixed environment, the working directory set.
     pub fn command<I: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = I>) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.user {
+            None => Command::new(&self.binary),
+            Some(user) => user.command(self.home(), &self.binary, "rbuild"),
+        };
         command.args(args);
         self.prepare(&mut command);
         command
@@ -103,7 +125,10 @@ impl Rbuild {
 
     /// A line of shell with `rbuild` on its path, not started yet.
     pub fn shell(&self, line: &str) -> Command {
-        let mut command = Command::new("/bin/sh");
+        let mut command = match &self.user {
+            None => Command::new("/bin/sh"),
+            Some(user) => user.command(self.home(), &self.binary, "/bin/sh"),
+        };
         command.args(["-c", line]);
         self.prepare(&mut command);
         command
@@ -120,7 +145,10 @@ impl Rbuild {
     }
 
     fn prepare(&self, command: &mut Command) {
-        let folder = self.binary.parent().expect("the binary stands in a folder");
+        let folder = match &self.user {
+            None => self.binary.parent().expect("the binary stands in a folder"),
+            Some(_) => &self.home().join(user::PROGRAMS),
+        };
         command
             .env_clear()
             .env(

@@ -24,7 +24,8 @@ use volume::Volume;
 pub(crate) fn run(store: Store, args: &RunArgs) -> Result<Exit, Fault> {
     let snapshots = Snapshots::new(store);
     let request = request(&snapshots, args).map_err(|fault| fault.exit(Exit::Usage))?;
-    match container::run(&snapshots, request) {
+    let notice = |text: &str| say(&format!("warning: {text}\n"));
+    match container::run(&snapshots, request, &notice) {
         Ok(0) => Ok(Exit::Success),
         Ok(code) => Ok(Exit::Status(code)),
         Err(error) => Err(in_words(error)),

@@ -8,6 +8,7 @@ mod containers;
 mod endings;
 mod registries;
 mod remote;
+mod rootless;
 mod sharing;
 
 use std::path::Path;

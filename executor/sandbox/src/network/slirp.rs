@@ -1,9 +1,12 @@
 //! `slirp4netns`: a network stack in user space, for hosts where nothing can be set up.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+
+use rustix::fs::MemfdFlags;
 
 use super::talk::Answer;
 use crate::program;
@@ -28,6 +31,9 @@ impl Slirp {
     /// Starts one and waits until the namespace has its way out.
     pub(super) fn start(namespace: BorrowedFd<'_>) -> Answer<Slirp> {
         let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+        // A file in memory and not a pipe, which nobody would empty later on.
+        let complaints =
+            rustix::fs::memfd_create("complaints", MemfdFlags::CLOEXEC).map(File::from);
         let found = program::find(PROGRAM);
         let command = Command::new(found.as_deref().unwrap_or(Path::new(PROGRAM)))
             .args([
@@ -40,7 +46,10 @@ impl Slirp {
             .args(["--netns-type=path", &path, "eth0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(match &complaints {
+                Ok(file) => file.try_clone().map_or_else(|_| Stdio::null(), Stdio::from),
+                Err(_) => Stdio::null(),
+            })
             .spawn();
         let mut process = command.map_err(|it| format!("cannot run `{PROGRAM}`: {it}"))?;
         let (exit, ready) = (process.stdin.take(), process.stdout.take());
@@ -48,7 +57,11 @@ impl Slirp {
         let mut byte = [0];
         match ready.map_or(Ok(0), |mut it| it.read(&mut byte)) {
             Ok(1) => Ok(slirp),
-            Ok(_) => Err(format!("`{PROGRAM}` ended at once")),
+            Ok(_) => {
+                let complaint = complaints.ok().and_then(first_line);
+                let why = complaint.map_or_else(String::new, |it| format!(": {it}"));
+                Err(format!("`{PROGRAM}` ended at once{why}"))
+            }
             Err(error) => Err(format!("`{PROGRAM}` does not get ready: {error}")),
         }
     }
@@ -58,6 +71,13 @@ impl Slirp {
         self.process.kill()?;
         self.process.wait().map(drop)
     }
+}
+
+fn first_line(mut file: File) -> Option<String> {
+    file.rewind().ok()?;
+    let text = io::read_to_string(file).ok()?;
+    let mut lines = text.lines().filter(|it| !it.trim().is_empty());
+    lines.next().map(|it| it.trim().to_owned())
 }
 
 impl Drop for Slirp {
