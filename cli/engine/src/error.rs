@@ -13,7 +13,7 @@ use lower::PlanError;
 use oci::Reference;
 use ops::{ChecksumError, OpError};
 use registry::RegistryError;
-use snapshot::DiffError;
+use snapshot::{DiffError, FilesError};
 use store::StoreError;
 
 /// Why a build failed.
@@ -229,12 +229,9 @@ pub enum ImageError {
 /// Why the result could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// Not yet.
-    #[error("--output type={kind} is not supported yet")]
-    NotYet {
-        /// Which.
-        kind: &'static str,
-    },
+    /// The files could not be given away.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// A layer has no tar.
     #[error("failed to export layer of {name:?}")]
     Layer {

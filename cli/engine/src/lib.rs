@@ -48,7 +48,7 @@ pub use forecast::{Forecast, Foreseen, Verdict};
 pub use ops::Cancel;
 pub use output::Built;
 pub use request::{
-    Allowed, ContextFrom, DockerfileFrom, NoCache, Output, Pull, Request, SecretFrom,
+    Allowed, ContextFrom, DockerfileFrom, Files, NoCache, Output, Pull, Request, SecretFrom,
 };
 pub use solve::progress;
 
@@ -184,7 +184,6 @@ struct Begun<'a> {
 
 fn run(engine: &Engine, request: &Request, begun: &Begun<'_>) -> Result<Built, BuildError> {
     let reporter = begun.reporter;
-    output::check(request)?;
     let definition = Definition::read(request, reporter)?;
     let bases = Bases::new(engine, request, reporter);
     let plan = definition.plan(request, &bases, reporter)?;

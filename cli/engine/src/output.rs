@@ -1,5 +1,7 @@
 //! What a build leaves behind: an image in the store, and files that tell of it.
 
+mod files;
+
 use std::fs;
 use std::path::Path;
 
@@ -26,15 +28,6 @@ pub struct Built {
     pub cached: u32,
 }
 
-/// Refuses at once what could only fail at the end.
-pub(crate) fn check(request: &Request) -> Result<(), ExportError> {
-    request.outputs.iter().try_for_each(|output| match output {
-        Output::Image | Output::CacheOnly => Ok(()),
-        Output::Local(_) => Err(ExportError::NotYet { kind: "local" }),
-        Output::Tar(_) => Err(ExportError::NotYet { kind: "tar" }),
-    })
-}
-
 /// Makes of the result what the request asks for.
 pub(crate) fn export(
     job: &Job<'_>,
@@ -54,6 +47,7 @@ pub(crate) fn export(
         built.image = Some(job.reporter.errand("exporting to image", export)?);
         built.names.clone_from(&request.tags);
     }
+    files::export(job, solved)?;
     tell_files(request, &built)?;
     Ok(built)
 }

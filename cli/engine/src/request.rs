@@ -92,10 +92,20 @@ pub enum Output {
     Image,
     /// Nothing: the steps run and are in the cache.
     CacheOnly,
-    /// The files of the result in a directory (`type=local`). Comes later.
-    Local(PathBuf),
-    /// The files of the result as a tar (`type=tar`). Comes later.
-    Tar(PathBuf),
+    /// The files of the result in a directory (`type=local`).
+    Local(Files),
+    /// The files of the result as a tar (`type=tar`).
+    Tar(Files),
+}
+
+/// Where the files of a result go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Files {
+    /// The directory or file; where `None`, a tar goes to the standard output and a directory is the
+    /// one that rbuild runs in.
+    pub destination: Option<PathBuf>,
+    /// Whether they stand in a directory named for their platform (`linux_amd64`).
+    pub platform_split: bool,
 }
 
 /// When a registry is asked for the images that a Dockerfile names.

@@ -191,15 +191,17 @@ fn warnings_are_told() {
 }
 
 #[test]
-fn what_comes_later_is_refused_before_anything_is_read() {
-    let room = Room::new();
+fn files_that_are_given_away_need_no_image() {
+    let room = Room::with("FROM scratch\nCOPY Dockerfile /it\n");
     let mut request = room.request();
-    request.outputs = vec![Output::Local(room.home().join("out"))];
-    assert_eq!(
-        words(&room.build_as(&request).unwrap_err()),
-        "--output type=local is not supported yet"
-    );
-    assert_eq!(room.story(), Vec::<String>::new());
+    let destination = room.home().join("out");
+    request.outputs = vec![Output::Local(engine::Files {
+        destination: Some(destination.clone()),
+        platform_split: false,
+    })];
+    assert_eq!(room.build_as(&request).unwrap().image, None);
+    let copied = fs::read_to_string(destination.join("it")).unwrap();
+    assert_eq!(copied, "FROM scratch\nCOPY Dockerfile /it\n");
 }
 
 #[test]

@@ -97,7 +97,8 @@ pub(crate) struct BuildArgs {
     /// A label for the image
     #[arg(long, value_name = "KEY=VALUE", help_heading = "What becomes of it")]
     pub(crate) label: Vec<String>,
-    /// Where the result goes: `type=image` (the default), `type=docker,dest=FILE`, `type=oci,dest=FILE`
+    /// Where the result goes: `type=image` (the default), `type=docker,dest=FILE`, `type=oci,dest=FILE`,
+    /// `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
     #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]
     pub(crate) output: Vec<String>,
     /// Write the image's id to a file

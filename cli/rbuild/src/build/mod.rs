@@ -8,7 +8,7 @@ mod output;
 mod request;
 
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use engine::{BuildError, Built, Engine, ReadError};
@@ -28,7 +28,7 @@ use crate::progress::{Display, Mode, State};
 use crate::registries;
 use crate::rootless;
 pub(crate) use call::Asked;
-use output::Output;
+use output::{Output, Packing};
 use request::Meant;
 
 /// How a build is and was shown.
@@ -95,8 +95,15 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
 
 /// What is done and said of a build that went well.
 fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Result<(), Fault> {
-    for destination in request::destinations(&meant.outputs) {
-        write_archive(engine, built, destination.map(PathBuf::as_path))?;
+    for output in &meant.outputs {
+        if let Output::Archive {
+            destination,
+            packing,
+            ..
+        } = output
+        {
+            write_archive(engine, built, destination.as_deref(), *packing)?;
+        }
     }
     if matches!(shown.mode, Mode::Auto | Mode::Tty | Mode::Plain) {
         say_warnings(meant, shown);
@@ -108,13 +115,19 @@ fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Res
 }
 
 /// Under its names if it has some, so that whoever loads it finds them again.
-fn write_archive(engine: &Engine, built: &Built, destination: Option<&Path>) -> Result<(), Fault> {
+fn write_archive(
+    engine: &Engine,
+    built: &Built,
+    destination: Option<&Path>,
+    packing: Packing,
+) -> Result<(), Fault> {
     let names: Vec<String> = match &built.names[..] {
         [] => built.image.iter().map(ToString::to_string).collect(),
         names => names.iter().map(ToString::to_string).collect(),
     };
     let fault = |fault: Fault| fault.prefix("ERROR: failed to build: ");
-    image::write(&Snapshots::new(engine.store().clone()), &names, destination).map_err(fault)
+    let snapshots = Snapshots::new(engine.store().clone());
+    image::write(&snapshots, &names, destination, &packing.options()).map_err(fault)
 }
 
 fn say_warnings(meant: &Meant, shown: &Shown) {
@@ -162,16 +175,18 @@ fn canceled(interrupt: &Interrupt) -> Fault {
 }
 
 fn refuse_terminal(outputs: &[Output]) -> Result<(), Fault> {
-    let to_stdout = |output: &Output| {
-        matches!(
-            output,
-            Output::Archive {
-                destination: None,
-                ..
-            }
-        )
+    let to_stdout = |output: &&Output| match output {
+        Output::Archive { destination, .. } => destination.is_none(),
+        Output::Tar(files) => files.destination.is_none(),
+        Output::Image | Output::CacheOnly | Output::Local(_) => false,
     };
-    if outputs.iter().any(to_stdout) && io::stdout().is_terminal() {
+    let count = outputs.iter().filter(to_stdout).count();
+    if count > 1 {
+        return Err(Fault::usage(
+            "standard output takes one output; name files for the others with dest=FILE",
+        ));
+    }
+    if count > 0 && io::stdout().is_terminal() {
         return Err(Fault::usage("an archive on the terminal helps nobody")
             .hint("name a file with dest=FILE, or redirect"));
     }

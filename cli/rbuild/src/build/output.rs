@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use engine::Files;
+use export::{Compression, SaveOptions};
+
 use crate::fault::Fault;
 use crate::spec::fields;
 
@@ -18,52 +21,167 @@ pub(crate) enum Output {
         destination: Option<PathBuf>,
         /// A name that the option gives to the image.
         names: Vec<String>,
+        /// How layers are packed.
+        packing: Packing,
     },
+    /// Its files into a directory.
+    Local(Files),
+    /// Its files into a tar.
+    Tar(Files),
+}
+
+/// How the layers of an archive are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Packing {
+    /// As they are where `None`.
+    compression: Option<Compression>,
+    level: Option<i32>,
+}
+
+impl Packing {
+    /// As an archive takes it.
+    pub(crate) fn options(self) -> SaveOptions {
+        SaveOptions {
+            compression: self.compression,
+            level: self.level,
+        }
+    }
+}
+
+/// The fields of one `--output`.
+#[derive(Default)]
+struct Fields {
+    kind: Option<String>,
+    destination: Option<String>,
+    names: Vec<String>,
+    packing: Packing,
+    platform_split: bool,
 }
 
 impl Output {
     /// Reads the text of one `--output`.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
-        let (mut kind, mut destination, mut names) = (None, None, Vec::new());
-        for (key, value) in fields(text).map_err(|error| Fault::usage(error.to_string()))? {
-            match (key.as_str(), value) {
-                ("type", Some(value)) => kind = Some(value),
-                ("dest", Some(value)) => destination = Some(value),
-                ("name", Some(value)) => names.extend(value.split(',').map(str::to_owned)),
-                // Harmless ways to ask for what is done anyway.
-                ("push" | "unpack", Some(value)) if value == "false" => {}
-                ("oci-mediatypes" | "tar" | "store", Some(value)) if value == "true" => {}
-                (path, None) => {
-                    return Err(later(&format!(
-                        "`--output {path}`, the file system as a {}",
-                        if path == "-" { "tar" } else { "directory" }
-                    )));
-                }
-                (key, Some(_)) => return Err(later(&format!("`{key}=` of `--output`"))),
-            }
+        let fields = Fields::read(text)?;
+        let is_plain = matches!(fields.kind.as_deref(), Some("local" | "tar"));
+        if is_plain && fields.packing != Packing::default() {
+            return Err(wrong(text, "only layers of images are compressed"));
         }
-        match kind.as_deref() {
-            Some("image") if destination.is_some() => {
+        let destination = fields.destination.clone().filter(|it| it != "-");
+        let destination = destination.map(PathBuf::from);
+        let files = Files {
+            destination: destination.clone(),
+            platform_split: fields.platform_split,
+        };
+        match fields.kind.as_deref() {
+            Some("image") if fields.destination.is_some() => {
                 Err(Fault::usage("`--output type=image` has no `dest=`").hint(KNOWN))
             }
             Some("image") => Ok(Self::Image),
             Some("cacheonly") => Ok(Self::CacheOnly),
-            Some("docker") if destination.is_none() => Ok(Self::Image),
+            Some("docker") if fields.destination.is_none() => Ok(Self::Image),
             // One archive serves both: an OCI layout with docker's manifest.json.
-            Some("docker" | "oci") => {
-                let destination = destination.filter(|it| it != "-").map(PathBuf::from);
-                Ok(Self::Archive { destination, names })
-            }
-            Some(kind @ ("local" | "tar" | "registry")) => {
-                Err(later(&format!("`--output type={kind}`")))
-            }
+            Some("docker" | "oci") => Ok(Self::Archive {
+                destination,
+                names: fields.names,
+                packing: fields.packing,
+            }),
+            Some("local") if files.destination.is_none() => Err(Fault::usage(
+                "dest is required for local output: write `type=local,dest=DIRECTORY`",
+            )),
+            Some("local") => Ok(Self::Local(files)),
+            Some("tar") => Ok(Self::Tar(files)),
+            Some("registry") => Err(later("`--output type=registry`")),
             Some(kind) => Err(Fault::usage(format!("`{kind}` is no type of output")).hint(KNOWN)),
             None => Err(Fault::usage(format!("`--output {text}` says no type")).hint(KNOWN)),
         }
     }
 }
 
-const KNOWN: &str = "known are type=image, type=docker, type=oci and type=cacheonly";
+impl Fields {
+    fn read(text: &str) -> Result<Self, Fault> {
+        let fields = fields(text).map_err(|error| Fault::usage(error.to_string()))?;
+        let mut read = Self::default();
+        // A path alone is a directory, and `-` a tar on standard output.
+        if let [(path, None)] = &fields[..] {
+            let kind = if path == "-" { "tar" } else { "local" };
+            read.kind = Some(kind.to_owned());
+            read.destination = Some(text.to_owned());
+            return Ok(read);
+        }
+        for (key, value) in fields {
+            let Some(value) = value else {
+                return Err(wrong(text, &format!("`{key}` has no value")));
+            };
+            match (key.as_str(), value.as_str()) {
+                ("type", _) => read.kind = Some(value),
+                ("dest", _) => read.destination = Some(value),
+                ("name", _) => read.names.extend(value.split(',').map(str::to_owned)),
+                ("compression", _) => {
+                    read.packing.compression = Some(compression(&value, text)?);
+                }
+                ("compression-level", _) => {
+                    let level = value.parse();
+                    let level =
+                        level.map_err(|_| wrong(text, &format!("`{value}` is no level")))?;
+                    read.packing.level = Some(level);
+                }
+                ("platform-split", "true" | "1") => read.platform_split = true,
+                ("mode", "delete") => {
+                    return Err(wrong(text, "rbuild does not delete what is in a directory"));
+                }
+                // Harmless ways to ask for what is done anyway.
+                ("push" | "unpack" | "platform-split", "false")
+                | ("oci-mediatypes" | "tar" | "store" | "force-compression", "true")
+                | ("force-compression", "false")
+                | ("mode", "copy") => {}
+                _ => return Err(later(&format!("`{key}={value}` of `--output`"))),
+            }
+        }
+        read.check_level(text)?;
+        Ok(read)
+    }
+
+    fn check_level(&self, text: &str) -> Result<(), Fault> {
+        let most = match self.packing.compression {
+            Some(Compression::Gzip) => 9,
+            Some(Compression::Zstd) => 22,
+            Some(Compression::None) | None => {
+                return match self.packing.level {
+                    None => Ok(()),
+                    Some(_) => Err(wrong(
+                        text,
+                        "a level goes with compression=gzip or compression=zstd",
+                    )),
+                };
+            }
+        };
+        match self.packing.level {
+            Some(level) if !(0..=most).contains(&level) => {
+                Err(wrong(text, &format!("the level is between 0 and {most}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn compression(name: &str, text: &str) -> Result<Compression, Fault> {
+    match name {
+        "uncompressed" => Ok(Compression::None),
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        _ => Err(wrong(
+            text,
+            &format!("`{name}` is no compression; there are uncompressed, gzip and zstd"),
+        )),
+    }
+}
+
+fn wrong(text: &str, why: &str) -> Fault {
+    Fault::usage(format!("`--output {text}`: {why}"))
+}
+
+const KNOWN: &str =
+    "known are type=image, type=docker, type=oci, type=local, type=tar and type=cacheonly";
 
 fn later(what: &str) -> Fault {
     Fault::usage(format!("{what} is not supported yet")).hint(KNOWN)
@@ -88,32 +206,68 @@ mod tests {
             ("type=cacheonly", "CacheOnly"),
             (
                 "type=docker,dest=x.tar",
-                r#"Archive { destination: Some("x.tar"), names: [] }"#,
+                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, level: None } }"#,
             ),
             (
                 "type=oci,dest=-",
-                "Archive { destination: None, names: [] }",
+                "Archive { destination: None, names: [], packing: Packing { compression: None, level: None } }",
             ),
             (
-                "type=oci,dest=x,name=a:1",
-                r#"Archive { destination: Some("x"), names: ["a:1"] }"#,
+                "type=oci,dest=x,name=a:1,compression=zstd,compression-level=19",
+                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), level: Some(19) } }"#,
+            ),
+            (
+                "type=oci,dest=x,compression=gzip,compression-level=10",
+                "error: `--output type=oci,dest=x,compression=gzip,compression-level=10`: the level is between 0 and 9",
+            ),
+            (
+                "type=oci,dest=x,compression=lz4",
+                "error: `--output type=oci,dest=x,compression=lz4`: `lz4` is no compression; there are uncompressed, gzip and zstd",
+            ),
+            (
+                "type=oci,dest=x,compression-level=1",
+                "error: `--output type=oci,dest=x,compression-level=1`: a level goes with compression=gzip or compression=zstd",
             ),
             ("type=image,push=false", "Image"),
             (
                 "./out",
-                "error: `--output ./out`, the file system as a directory is not supported yet",
+                r#"Local(Files { destination: Some("./out"), platform_split: false })"#,
             ),
             (
                 "-",
-                "error: `--output -`, the file system as a tar is not supported yet",
+                "Tar(Files { destination: None, platform_split: false })",
             ),
             (
-                "type=local,dest=x",
-                "error: `--output type=local` is not supported yet",
+                "type=local,dest=x,platform-split=true",
+                r#"Local(Files { destination: Some("x"), platform_split: true })"#,
+            ),
+            (
+                "type=tar,dest=x.tar",
+                r#"Tar(Files { destination: Some("x.tar"), platform_split: false })"#,
+            ),
+            (
+                "type=tar",
+                "Tar(Files { destination: None, platform_split: false })",
+            ),
+            (
+                "type=local",
+                "error: dest is required for local output: write `type=local,dest=DIRECTORY`",
+            ),
+            (
+                "type=local,dest=x,mode=delete",
+                "error: `--output type=local,dest=x,mode=delete`: rbuild does not delete what is in a directory",
+            ),
+            (
+                "type=tar,dest=x,compression=gzip",
+                "error: `--output type=tar,dest=x,compression=gzip`: only layers of images are compressed",
+            ),
+            (
+                "type=tar,dest",
+                "error: `--output type=tar,dest`: `dest` has no value",
             ),
             (
                 "type=image,push=true",
-                "error: `push=` of `--output` is not supported yet",
+                "error: `push=true` of `--output` is not supported yet",
             ),
             ("type=nonsense", "error: `nonsense` is no type of output"),
             ("dest=x", "error: `--output dest=x` says no type"),

@@ -1,7 +1,7 @@
 //! The arguments of `build` into what the engine understands.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::{ContextFrom, DockerfileFrom, NoCache, Pull, Request, SecretFrom};
 use oci::{Platform, Reference};
@@ -41,7 +41,7 @@ impl Meant {
             context: context(&args.context)?,
             dockerfile: dockerfile(args),
             target: args.target.clone().filter(|it| !it.is_empty()),
-            build_args: pairs::build_args(&args.build_arg, &variable)?,
+            build_args: build_args(args, &variable)?,
             labels: pairs::labels(&args.label)?,
             platform: platform(&args.platform)?,
             no_cache: no_cache(args),
@@ -108,6 +108,21 @@ fn dockerfile(args: &BuildArgs) -> DockerfileFrom {
     }
 }
 
+/// `--build-arg`, and the one that the environment gives as well.
+fn build_args(
+    args: &BuildArgs,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, Fault> {
+    const EPOCH: &str = "SOURCE_DATE_EPOCH";
+    let mut given = pairs::build_args(&args.build_arg, &variable)?;
+    if !given.contains_key(EPOCH)
+        && let Some(epoch) = variable(EPOCH).filter(|it| !it.is_empty())
+    {
+        given.insert(EPOCH.to_owned(), epoch);
+    }
+    Ok(given)
+}
+
 fn platform(texts: &[String]) -> Result<Option<Platform>, Fault> {
     match texts {
         [] => Ok(None),
@@ -141,7 +156,7 @@ fn network(network: Network) -> llb::op::Network {
 fn tags(args: &BuildArgs, outputs: &[Output]) -> Result<Vec<Reference>, Fault> {
     let of_outputs = outputs.iter().flat_map(|output| match output {
         Output::Archive { names, .. } => &names[..],
-        Output::Image | Output::CacheOnly => &[],
+        Output::Image | Output::CacheOnly | Output::Local(_) | Output::Tar(_) => &[],
     });
     let tag = |text: &String| match text.parse::<Reference>() {
         Ok(name) if name.digest().is_some() => Err(Fault::usage(format!(
@@ -163,18 +178,12 @@ fn engine_outputs(outputs: &[Output]) -> Vec<engine::Output> {
         let output = match output {
             Output::Image | Output::Archive { .. } => engine::Output::Image,
             Output::CacheOnly => engine::Output::CacheOnly,
+            Output::Local(files) => engine::Output::Local(files.clone()),
+            Output::Tar(files) => engine::Output::Tar(files.clone()),
         };
         if !meant.contains(&output) {
             meant.push(output);
         }
     }
     meant
-}
-
-/// The file that one `dest=` names.
-pub(crate) fn destinations(outputs: &[Output]) -> impl Iterator<Item = Option<&PathBuf>> {
-    outputs.iter().filter_map(|output| match output {
-        Output::Archive { destination, .. } => Some(destination.as_ref()),
-        Output::Image | Output::CacheOnly => None,
-    })
 }

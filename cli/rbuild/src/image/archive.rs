@@ -18,7 +18,13 @@ use crate::progress::terminal::say;
 
 /// Writes images to a file or to standard output.
 pub(crate) fn save(store: Store, args: &SaveArgs) -> Result<(), Fault> {
-    write(&Snapshots::new(store), &args.images, args.output.as_deref())
+    let options = SaveOptions::default();
+    write(
+        &Snapshots::new(store),
+        &args.images,
+        args.output.as_deref(),
+        &options,
+    )
 }
 
 /// Writes the images that `words` mean to a file, or to standard output where there is none.
@@ -26,8 +32,8 @@ pub(crate) fn write(
     snapshots: &Snapshots,
     words: &[String],
     path: Option<&Path>,
+    options: &SaveOptions,
 ) -> Result<(), Fault> {
-    let options = SaveOptions::default();
     let Some(path) = path else {
         let mut stdout = io::stdout().lock();
         if stdout.is_terminal() {
@@ -38,7 +44,7 @@ pub(crate) fn write(
         return export::save(
             snapshots,
             words,
-            &options,
+            options,
             export::Output::Stream(&mut stdout),
         )
         .map_err(|error| match error {
@@ -49,7 +55,7 @@ pub(crate) fn write(
     Ok(export::save(
         snapshots,
         words,
-        &options,
+        options,
         export::Output::File(path),
     )?)
 }

@@ -1,0 +1,108 @@
+//! The files of a result as a directory or a tar.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use snapshot::Plain;
+
+use crate::report::Errand;
+use crate::request::Files;
+use crate::solving::Solved;
+use crate::{ExportError, Job, Output};
+
+/// Gives the files away as each of the request's outputs asks.
+pub(super) fn export(job: &Job<'_>, solved: &Solved) -> Result<(), ExportError> {
+    for output in &job.request.outputs {
+        match output {
+            Output::Local(files) => {
+                let copy = |errand: &Errand<'_>| directory(job, solved, files, errand);
+                job.reporter.errand("exporting to client directory", copy)?;
+            }
+            Output::Tar(files) => {
+                let pack = |errand: &Errand<'_>| tar(job, solved, files, errand);
+                job.reporter.errand("exporting to client tarball", pack)?;
+            }
+            Output::Image | Output::CacheOnly => {}
+        }
+    }
+    Ok(())
+}
+
+fn directory(
+    job: &Job<'_>,
+    solved: &Solved,
+    files: &Files,
+    errand: &Errand<'_>,
+) -> Result<u64, ExportError> {
+    let snapshots = &job.engine.snapshots;
+    let to = files.destination.as_deref().unwrap_or(Path::new("."));
+    let plain = plain(job, files);
+    let copied = errand.part(
+        "copying files",
+        || snapshots.write_directory(solved.top, &plain, to),
+        |copied| copied.as_ref().copied().unwrap_or(0),
+    );
+    copied.map_err(ExportError::Files)
+}
+
+fn tar(
+    job: &Job<'_>,
+    solved: &Solved,
+    files: &Files,
+    errand: &Errand<'_>,
+) -> Result<u64, ExportError> {
+    let snapshots = &job.engine.snapshots;
+    let plain = plain(job, files);
+    let write = |out: &mut dyn Write| snapshots.write_tar(solved.top, &plain, out);
+    let pack = || match &files.destination {
+        None => write(&mut BufWriter::new(io::stdout().lock())).map_err(ExportError::Files),
+        Some(path) => whole(path, |file| write(file)),
+    };
+    errand.part("sending tarball", pack, |sent| {
+        sent.as_ref().copied().unwrap_or(0)
+    })
+}
+
+fn plain(job: &Job<'_>, files: &Files) -> Plain {
+    let platform = &job.plan.platform;
+    let name = || platform.to_string().replace('/', "_");
+    Plain {
+        epoch: job.plan.source_date_epoch,
+        below: files.platform_split.then(name),
+    }
+}
+
+/// Writes a file that is there whole or not at all.
+fn whole<T>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, snapshot::FilesError>,
+) -> Result<T, ExportError> {
+    let failed = |source| ExportError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    // A device or a pipe takes what comes, and is no file to be replaced.
+    let is_other = std::fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir());
+    if is_other {
+        let file = File::options().write(true).open(path).map_err(failed)?;
+        return write(&mut BufWriter::new(file)).map_err(ExportError::Files);
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".rbuild-{}", std::process::id()));
+    let beside = Beside(path.with_file_name(name));
+    let file = File::create(&beside.0).map_err(failed)?;
+    let written = write(&mut BufWriter::new(file)).map_err(ExportError::Files)?;
+    std::fs::rename(&beside.0, path).map_err(failed)?;
+    Ok(written)
+}
+
+/// A file that is not what it is to be yet; removed where it does not come to that.
+struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // After the rename there is nothing of that name.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
