@@ -82,6 +82,9 @@ pub(crate) struct CacheCpArgs {
 /// `cache du`
 #[derive(Debug, Args)]
 pub(crate) struct DuArgs {
+    /// Only these: ids as this command or, for cache mounts, as `rbuild cache ls` shows them
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
     /// Only items that are so; the keys are those of prune
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) filter: Vec<String>,

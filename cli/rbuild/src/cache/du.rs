@@ -19,11 +19,16 @@ const COLUMNS: &str = "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastAccessed}}";
 /// Prints what the cache holds.
 pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), Fault> {
     let filters = Filters::parse(&args.filter)?;
-    let items: Vec<Item> = store
-        .usage()?
-        .into_iter()
-        .filter(|item| filters.admit(item))
-        .collect();
+    let mut items = store.usage()?;
+    for id in &args.ids {
+        if !items.iter().any(|item| is_called(item, id)) {
+            return Err(Fault::from(anyhow::anyhow!("the cache holds no {id}"))
+                .hint("`rbuild cache du` and `rbuild cache ls` list what there is"));
+        }
+    }
+    let is_asked =
+        |item: &Item| args.ids.is_empty() || args.ids.iter().any(|id| is_called(item, id));
+    items.retain(|item| is_asked(item) && filters.admit(item));
     if args.verbose {
         return Ok(print(&items.iter().map(paragraph).collect::<String>())?);
     }
@@ -35,6 +40,11 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), Fault> {
         text.push_str(&totals(&items));
     }
     Ok(print(&text)?)
+}
+
+/// Whether an item goes by this id; a cache mount also does by its own.
+fn is_called(item: &Item, id: &str) -> bool {
+    item.id() == id || (item.is_mutable() && item.description == id)
 }
 
 fn headings() -> Value {

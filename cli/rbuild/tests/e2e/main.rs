@@ -4,8 +4,10 @@
 
 mod archives;
 mod builds;
+mod caches;
 mod containers;
 mod endings;
+mod hits;
 mod registries;
 mod remote;
 mod rootless;

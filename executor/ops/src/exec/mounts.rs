@@ -1,5 +1,6 @@
 //! What a process is to find where: inputs, caches, memory, secrets, sockets.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,6 +13,8 @@ use llb::op::{Copy, Exec, File, FileAction, FileChange, Mount, MountKind, Sharin
 use rustix::mount::{OpenTreeFlags, open_tree};
 use sandbox::MountSource;
 use snapshot::{Active, Local, Root, SnapshotId};
+use solve::Selector;
+use solve::progress::Stream;
 use store::{KeyLock, TmpDir};
 
 use super::ExecError;
@@ -31,6 +34,8 @@ pub(super) struct Mounts<'a> {
     env: Vec<String>,
     /// Layers whose writes are outputs, in their order.
     outputs: Vec<Active>,
+    /// The directories of the cache mounts, by their names.
+    caches: BTreeMap<String, PathBuf>,
     held: Vec<Held>,
 }
 
@@ -57,8 +62,10 @@ impl<'a> Mounts<'a> {
             others: Vec::new(),
             env: Vec::new(),
             outputs: Vec::new(),
+            caches: BTreeMap::new(),
             held: Vec::new(),
         };
+        mounts.hold_caches(&exec.mounts, inputs)?;
         for mount in &exec.mounts {
             mounts.add(mount, inputs)?;
         }
@@ -94,17 +101,10 @@ impl<'a> Mounts<'a> {
                 let (tree, part) = self.bind(mount, input, selector)?;
                 MountSource::Detached(select(tree, part).map_err(failed)?)
             }
-            MountKind::Cache {
-                id,
-                sharing,
-                input,
-                owner,
-                ..
-            } => {
-                if input.is_some() {
-                    return Err(ExecError::NotYet("`from=` of a cache mount"));
-                }
-                MountSource::Host(self.cache(id, *sharing, *owner)?)
+            MountKind::Cache { .. } => {
+                let cache = self.wanted(mount, inputs)?;
+                let name = cache.expect("it is a cache mount").name;
+                MountSource::Host(self.caches[&name].clone())
             }
             MountKind::Tmpfs { size } => MountSource::Tmpfs {
                 size: *size,
@@ -217,43 +217,132 @@ impl<'a> Mounts<'a> {
         }
     }
 
-    /// The directory of a cache mount, held as it is to be shared.
-    fn cache(
-        &mut self,
-        id: &str,
-        sharing: Sharing,
-        owner: (u32, u32, u32),
-    ) -> Result<PathBuf, ExecError> {
+    /// Holds all cache mounts, each once, in the order of their names: two steps that hold each what
+    /// the other waits for would wait for ever.
+    fn hold_caches(&mut self, mounts: &[Mount], inputs: &[Ref]) -> Result<(), ExecError> {
+        let mut wanted: BTreeMap<String, Wanted<'_>> = BTreeMap::new();
+        for mount in mounts {
+            let Some(cache) = self.wanted(mount, inputs)? else {
+                continue;
+            };
+            match wanted.get_mut(&cache.name) {
+                // Mounted twice, it is held as the stricter of the two asks for.
+                Some(other) => other.sharing = stricter(other.sharing, cache.sharing),
+                None => drop(wanted.insert(cache.name.clone(), cache)),
+            }
+        }
+        for (name, cache) in wanted {
+            let path = self.cache(&cache)?;
+            self.caches.insert(name, path);
+        }
+        Ok(())
+    }
+
+    /// What a mount asks for, if it is a cache.
+    fn wanted<'m>(
+        &self,
+        mount: &'m Mount,
+        inputs: &'m [Ref],
+    ) -> Result<Option<Wanted<'m>>, ExecError> {
+        let MountKind::Cache {
+            id,
+            sharing,
+            input,
+            selector,
+            owner,
+        } = &mount.kind
+        else {
+            return Ok(None);
+        };
+        let seed = input.map(|it| (&inputs[it], selector.as_str()));
+        // A cache that begins as a copy of something is another one for each such thing.
+        let name = match seed {
+            None => id.clone(),
+            Some((from, part)) => {
+                let checksum = self.ops.checksum(from, &Selector::Path(part.to_owned()));
+                let key = checksum.map_err(|it| failed(mount, part, io::Error::other(it)))?;
+                format!("{id}@{}", &key.to_string()[..12])
+            }
+        };
+        Ok(Some(Wanted {
+            name,
+            sharing: *sharing,
+            owner: *owner,
+            seed,
+        }))
+    }
+
+    /// The directory of a cache mount, held as it is to be shared. It is made only once it is held:
+    /// whoever removes one holds it, too.
+    fn cache(&mut self, wanted: &Wanted<'_>) -> Result<PathBuf, ExecError> {
         let store = &self.ops.store;
-        let path = store.cache_mount(id)?;
-        let lock = match sharing {
-            Sharing::Shared => self.wait_for_cache(id, store::Sharing::Shared)?,
-            Sharing::Locked => self.wait_for_cache(id, store::Sharing::Locked)?,
-            Sharing::Private => match store.try_lock_cache_mount(id, store::Sharing::Locked)? {
+        let name = &wanted.name;
+        let lock = match wanted.sharing {
+            Sharing::Shared => self.wait_for_cache(name, store::Sharing::Shared)?,
+            Sharing::Locked => self.wait_for_cache(name, store::Sharing::Locked)?,
+            Sharing::Private => match store.try_lock_cache_mount(name, store::Sharing::Locked)? {
                 Some(lock) => lock,
-                None => return self.own_cache(owner),
+                None => return self.own_cache(wanted),
             },
         };
         self.held.push(Held::Lock(lock));
-        begin_cache(&path, owner)?;
+        let path = store.cache_mount(name)?;
+        self.begin_cache(&path, wanted)?;
         Ok(path)
     }
 
     /// A cache that nobody else sees, forgotten after the step.
-    fn own_cache(&mut self, owner: (u32, u32, u32)) -> Result<PathBuf, ExecError> {
+    fn own_cache(&mut self, wanted: &Wanted<'_>) -> Result<PathBuf, ExecError> {
         let directory = self.ops.store.tmp_dir()?;
-        let path = directory.path().to_owned();
+        let path = directory.path().join("cache");
+        fs::create_dir(&path).map_err(|source| cache_failed(&path, source))?;
         self.held.push(Held::Directory(directory));
-        begin_cache(&path, owner)?;
+        self.begin_cache(&path, wanted)?;
         Ok(path)
+    }
+
+    /// Gives a cache that has nothing in it yet what it is to begin with, or the mode and owner that
+    /// the step asks for.
+    fn begin_cache(&self, path: &Path, wanted: &Wanted<'_>) -> Result<(), ExecError> {
+        let failed = |source| cache_failed(path, source);
+        if fs::read_dir(path).map_err(failed)?.next().is_some() {
+            return Ok(());
+        }
+        if let Some((from, part)) = wanted.seed {
+            return self.seed_cache(path, from, part);
+        }
+        let (mode, uid, gid) = wanted.owner;
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
+    }
+
+    /// Fills an empty cache with a copy: a layer of its own is made and becomes the directory.
+    fn seed_cache(&self, path: &Path, from: &Ref, part: &str) -> Result<(), ExecError> {
+        let Some(copy) = self.copied(from, part)? else {
+            return Ok(());
+        };
+        let copied = self
+            .ops
+            .store
+            .snapshot_fs(copy)
+            .join(PART.trim_start_matches('/'));
+        fs::rename(&copied, path).map_err(|source| cache_failed(path, source))?;
+        self.ops.store.drop_snapshot(copy)?;
+        Ok(())
     }
 
     /// Waits until the cache may be used so, looking up from time to time to see whether to give up.
     fn wait_for_cache(&self, id: &str, sharing: store::Sharing) -> Result<KeyLock, ExecError> {
         let mut pause = Duration::from_millis(1);
+        let mut said = false;
         loop {
             if let Some(lock) = self.ops.store.try_lock_cache_mount(id, sharing)? {
                 return Ok(lock);
+            }
+            if pause == PATIENCE && !said {
+                let waiting = format!("waiting for another step that uses cache mount {id}\n");
+                (self.context.log)(Stream::Stderr, waiting.as_bytes());
+                said = true;
             }
             if self.context.cancel.is_cancelled() {
                 return Err(ExecError::Output(io::ErrorKind::Interrupted.into()));
@@ -264,19 +353,30 @@ impl<'a> Mounts<'a> {
     }
 }
 
-/// Gives a cache that has nothing in it yet the mode and owner that the step asks for.
-fn begin_cache(path: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<(), ExecError> {
-    let failed = |source| ExecError::Mount {
+/// A cache mount that a step asks for.
+struct Wanted<'a> {
+    name: String,
+    sharing: Sharing,
+    /// Mode, user and group, should it be new.
+    owner: (u32, u32, u32),
+    /// What it begins as a copy of.
+    seed: Option<(&'a Ref, &'a str)>,
+}
+
+fn stricter(one: Sharing, other: Sharing) -> Sharing {
+    match (one, other) {
+        (Sharing::Locked, _) | (_, Sharing::Locked) => Sharing::Locked,
+        (Sharing::Private, _) | (_, Sharing::Private) => Sharing::Private,
+        (Sharing::Shared, Sharing::Shared) => Sharing::Shared,
+    }
+}
+
+fn cache_failed(path: &Path, source: io::Error) -> ExecError {
+    ExecError::Mount {
         what: path.display().to_string(),
         target: String::new(),
         source,
-    };
-    if fs::read_dir(path).map_err(failed)?.next().is_none() {
-        let directory = fs::File::open(path).map_err(failed)?;
-        snapshot::owner::give(&directory, (uid, gid)).map_err(failed)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
     }
-    Ok(())
 }
 
 fn failed(mount: &Mount, selector: &str, source: io::Error) -> ExecError {
