@@ -22,7 +22,7 @@ mod publish;
 
 pub use backend::{Backend, BackendError, Bucket, Directory, InRegistry, Kept, Keys, Put};
 pub use catalog::{Blob, Catalog, CatalogError, ChainLayer, Layer, MountEntry, Record};
-pub use fetch::{Chain, FetchError, fetch};
+pub use fetch::{Chain, fetch};
 pub use import::{Hit, ImportError, Source};
 pub use inline::{INLINE_KEY, inline};
 pub use mounts::{MountError, restore};

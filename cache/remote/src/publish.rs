@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
-use export::Packer;
+use export::{Packer, PullError};
 use oci::media_type::{self, Compression};
 use oci::{Digest, Key};
 use serde::Serialize;
@@ -17,8 +17,8 @@ use crate::backend::Put;
 use crate::catalog::{Builder, MEDIA_TYPE};
 use crate::fetch::into_store;
 use crate::{
-    Backend, BackendError, Blob, Chain, ChainLayer, FetchError, Hit, Layer, MountEntry, MountError,
-    Record, Source,
+    Backend, BackendError, Blob, Chain, ChainLayer, Hit, Layer, MountEntry, MountError, Record,
+    Source,
 };
 
 /// Of which steps an export has the results.
@@ -90,7 +90,7 @@ pub enum ExportError {
     },
     /// A layer of another cache could not be had.
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Fetch(#[from] Box<PullError>),
     /// A cache mount could not be packed.
     #[error("cannot pack cache mount `{id}`")]
     Mount {
@@ -459,7 +459,7 @@ impl Exporter {
         if self.to.backend.has(&layer.blob)? {
             watch.blob("layer", &layer.blob.digest, Sending::Existed);
         } else {
-            into_store(self.snapshots.store(), from, &layer.blob, watch)?;
+            into_store(self.snapshots.store(), from, &layer.blob, watch).map_err(Box::new)?;
             self.send_blob(layer.blob, watch)?;
         }
         Ok(layer.clone())

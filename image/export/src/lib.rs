@@ -31,7 +31,8 @@ pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, load, load_directory};
 pub use oci::media_type::Compression;
 pub use pull::{
-    Asking, LayerState, PullError, PullWatch, Pulled, RemoteImage, fetch, pull, resolve,
+    Asking, Blobs, LayerState, PullError, PullWatch, Pulled, RemoteImage, RemoteLayer, fetch,
+    fetch_blob, fetch_layers, pull, resolve,
 };
 pub use push::{PushError, PushState, PushWatch, PushedImage, Pushing, push};
 pub use recover::{RecoverError, Recovered, recover};

@@ -11,8 +11,8 @@ use registry::{Client, RegistryError};
 use snapshot::{ApplyError, Snapshots};
 use store::{ImageRecord, StoreError};
 
-pub use layers::fetch;
-pub use remote::{Asking, RemoteImage, resolve};
+pub use layers::{Blobs, fetch, fetch_blob, fetch_layers};
+pub use remote::{Asking, RemoteImage, RemoteLayer, resolve};
 
 /// Why an image was not pulled. It has no name then; layers that came in whole are kept for the next try.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,15 @@ pub enum PullError {
         /// What went wrong.
         #[source]
         source: io::Error,
+    },
+    /// Who has it does not give it.
+    #[error("cannot fetch `{digest}`")]
+    Source {
+        /// The blob.
+        digest: Digest,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A blob that names itself in a way not known here.
     #[error("the manifest of `{reference}` cannot be used: {why}")]

@@ -1,6 +1,6 @@
-//! The layers of an image in a registry: fetched side by side, unpacked in their order as they arrive.
+//! Layers from elsewhere: fetched side by side, unpacked in their order as they arrive.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,8 +10,7 @@ use registry::Client;
 use snapshot::{ApplyError, Snapshots};
 use store::{KeyLock, SnapshotId, Store};
 
-use super::remote::Layer;
-use super::{LayerState, PullError, PullWatch, RemoteImage};
+use super::{LayerState, PullError, PullWatch, RemoteImage, RemoteLayer};
 use crate::ahead::ahead;
 use crate::compress::decoder;
 use crate::origins::Origins;
@@ -21,21 +20,66 @@ const PARALLEL: usize = 3;
 /// How much is read between two words about it.
 const CHUNK: usize = 256 << 10;
 
-/// Makes all layers of an image snapshots: those on top of what is there already are fetched, side
-/// by side, and unpacked in their order as they arrive. Returns the uppermost.
+/// Who has blobs. Threads may ask at once.
+pub trait Blobs: Sync {
+    /// Begins to read a blob of so many bytes. What comes is checked by whoever reads it.
+    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, PullError>;
+
+    /// Notes, where that is of use to anybody, who gave a blob that is in the store now.
+    fn gave(&self, _store: &Store, _digest: &Digest) -> Result<(), PullError> {
+        Ok(())
+    }
+}
+
+/// A repository of a registry.
+struct Repository<'a> {
+    client: &'a Client,
+    reference: &'a Reference,
+}
+
+impl Blobs for Repository<'_> {
+    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, PullError> {
+        Ok(Box::new(self.client.blob(self.reference, digest, size)?))
+    }
+
+    fn gave(&self, store: &Store, digest: &Digest) -> Result<(), PullError> {
+        Origins::of(store, self.reference)?.add(digest, self.reference);
+        Ok(())
+    }
+}
+
+/// Makes all layers of an image snapshots, as [`fetch_layers`] does.
 ///
 /// # Errors
-/// If a layer does not come, or is not what the manifest and the config say. What came in whole is
-/// kept for the next try.
+/// As [`fetch_layers`].
 pub fn fetch(
     snapshots: &Snapshots,
     client: &Client,
     image: &RemoteImage,
     watch: &dyn PullWatch,
 ) -> Result<Option<SnapshotId>, PullError> {
+    let repository = Repository {
+        client,
+        reference: image.reference(),
+    };
+    fetch_layers(snapshots, image.layers(), &repository, watch)
+}
+
+/// Makes layers, which stand lowest first, snapshots: those on top of what is there already are
+/// fetched, side by side, and unpacked in their order as they arrive. Returns the uppermost.
+///
+/// # Errors
+/// If a layer does not come, or is not what the manifest and the config say. What came in whole is
+/// kept for the next try.
+pub fn fetch_layers(
+    snapshots: &Snapshots,
+    layers: &[RemoteLayer],
+    blobs: &dyn Blobs,
+    watch: &dyn PullWatch,
+) -> Result<Option<SnapshotId>, PullError> {
     let store = snapshots.store();
     let mut top = None;
-    let mut missing = image.layers();
+    let mut missing = layers;
     while let [layer, rest @ ..] = missing {
         let Some(row) = store.snapshot_by_chain_id(&layer.chain_id)? else {
             break;
@@ -51,8 +95,7 @@ pub fn fetch(
     }
     let fetching = Fetching {
         store,
-        client,
-        reference: image.reference(),
+        blobs,
         watch,
         next: Mutex::new(missing.iter()),
     };
@@ -87,10 +130,9 @@ pub fn fetch(
 /// The threads that fetch share this.
 struct Fetching<'a> {
     store: &'a Store,
-    client: &'a Client,
-    reference: &'a Reference,
+    blobs: &'a dyn Blobs,
     watch: &'a dyn PullWatch,
-    next: Mutex<std::slice::Iter<'a, Layer>>,
+    next: Mutex<std::slice::Iter<'a, RemoteLayer>>,
 }
 
 type Fetched = (Digest, Result<(), PullError>);
@@ -98,13 +140,19 @@ type Fetched = (Digest, Result<(), PullError>);
 impl Fetching<'_> {
     fn work(&self, sender: &Sender<Fetched>) {
         while let Some(layer) = self.take() {
-            if sender.send((layer.blob, self.fetch(&layer))).is_err() {
+            let fetched = fetch_blob(
+                self.store,
+                (&layer.blob, layer.size),
+                self.blobs,
+                self.watch,
+            );
+            if sender.send((layer.blob, fetched)).is_err() {
                 return;
             }
         }
     }
 
-    fn take(&self) -> Option<Layer> {
+    fn take(&self) -> Option<RemoteLayer> {
         self.next
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -116,42 +164,49 @@ impl Fetching<'_> {
     fn stop(&self) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = [].iter();
     }
+}
 
-    fn fetch(&self, layer: &Layer) -> Result<(), PullError> {
-        let blob = layer.blob;
-        // Another image of this build, or another process, may be at the same layer.
-        let key = KeyHasher::new("layer to fetch")
-            .text(&blob.to_string())
-            .finish();
-        let _lock = claim(self.store, &key, self.watch)?;
-        if !self.store.has_blob(&blob)? {
-            let failed = |source| PullError::Fetch {
-                digest: blob,
-                source,
-            };
-            let mut reader = self.client.blob(self.reference, &blob, layer.size)?;
-            let mut writer = self.store.blob_writer()?;
-            let mut buffer = vec![0; CHUNK];
-            let mut read = 0;
-            loop {
-                if self.watch.is_cancelled() {
-                    return Err(PullError::Cancelled);
-                }
-                let count = reader.read(&mut buffer).map_err(failed)?;
-                if count == 0 {
-                    break;
-                }
-                writer.append(&buffer[..count])?;
-                read += count as u64;
-                self.watch
-                    .layer(&blob, LayerState::Downloading(read, layer.size));
+/// Brings a blob of so many bytes into the store, where it is compared with its digest.
+///
+/// # Errors
+/// If it does not come, or comes as other bytes.
+pub fn fetch_blob(
+    store: &Store,
+    (blob, size): (&Digest, u64),
+    blobs: &dyn Blobs,
+    watch: &dyn PullWatch,
+) -> Result<(), PullError> {
+    // Another image of this build, or another process, may be at the same blob.
+    let key = KeyHasher::new("layer to fetch")
+        .text(&blob.to_string())
+        .finish();
+    let _lock = claim(store, &key, watch)?;
+    if !store.has_blob(blob)? {
+        let failed = |source| PullError::Fetch {
+            digest: *blob,
+            source,
+        };
+        let mut reader = blobs.open(blob, size)?.take(size.saturating_add(1));
+        let mut writer = store.blob_writer()?;
+        let mut buffer = vec![0; CHUNK];
+        let mut read = 0;
+        loop {
+            if watch.is_cancelled() {
+                return Err(PullError::Cancelled);
             }
-            writer.commit_expected(&blob)?;
-            Origins::of(self.store, self.reference)?.add(&blob, self.reference);
+            let count = reader.read(&mut buffer).map_err(failed)?;
+            if count == 0 {
+                break;
+            }
+            writer.append(&buffer[..count])?;
+            read += count as u64;
+            watch.layer(blob, LayerState::Downloading(read, size));
         }
-        self.watch.layer(&blob, LayerState::Downloaded);
-        Ok(())
+        writer.commit_expected(blob)?;
+        blobs.gave(store, blob)?;
     }
+    watch.layer(blob, LayerState::Downloaded);
+    Ok(())
 }
 
 /// Layers that are here, in the order in which they came.
@@ -178,7 +233,7 @@ impl Arrived {
 
 fn unpack(
     snapshots: &Snapshots,
-    layer: &Layer,
+    layer: &RemoteLayer,
     parent: Option<SnapshotId>,
     watch: &dyn PullWatch,
 ) -> Result<SnapshotId, PullError> {

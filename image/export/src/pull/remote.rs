@@ -22,7 +22,7 @@ pub struct RemoteImage {
     config: ImageConfig,
     config_bytes: Vec<u8>,
     manifest_bytes: Vec<u8>,
-    layers: Vec<Layer>,
+    layers: Vec<RemoteLayer>,
 }
 
 /// Whether registries are asked what a tag stands for.
@@ -34,13 +34,17 @@ pub enum Asking {
     Nobody,
 }
 
-/// A layer in a registry.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layer {
-    pub(super) blob: Digest,
-    pub(super) size: u64,
-    pub(super) diff_id: Digest,
-    pub(super) chain_id: Digest,
+/// A layer somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteLayer {
+    /// As it travels.
+    pub blob: Digest,
+    /// How many bytes that are.
+    pub size: u64,
+    /// Digest of its uncompressed tar.
+    pub diff_id: Digest,
+    /// OCI's name of it and all below it.
+    pub chain_id: Digest,
 }
 
 /// Finds out what a name stands for on a platform. What registries said is remembered in the store,
@@ -172,7 +176,7 @@ impl RemoteImage {
         &self.manifest_bytes
     }
 
-    pub(super) fn layers(&self) -> &[Layer] {
+    pub(super) fn layers(&self) -> &[RemoteLayer] {
         &self.layers
     }
 
@@ -212,7 +216,7 @@ impl RemoteImage {
         let mut layers = Vec::new();
         let chain_ids = chain_ids(diff_ids);
         for (index, descriptor) in manifest.layers().iter().enumerate() {
-            layers.push(Layer {
+            layers.push(RemoteLayer {
                 blob: digest_of(descriptor)?,
                 size: descriptor.size(),
                 diff_id: diff_ids[index],
