@@ -6,7 +6,7 @@
 //! between digests of BuildKit's own ops, which mean nothing here, as our keys mean nothing there;
 //! and it has no place for when a step ran, how long it took, and for cache mounts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use oci::media_type::{self, Compression};
@@ -229,7 +229,7 @@ impl Catalog {
 
     /// All blobs that it speaks of with their media types, each once, in a steady order.
     pub(crate) fn blobs(&self) -> Vec<(Blob, String)> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let layers = self
             .layers
             .iter()
@@ -253,6 +253,21 @@ impl Layer {
     }
 }
 
+impl From<&store::Record> for Record {
+    /// Without outputs: they are other numbers in a store.
+    fn from(record: &store::Record) -> Self {
+        Self {
+            key: record.key,
+            kind: record.kind.clone(),
+            outputs: Vec::new(),
+            name: record.name.clone(),
+            started: record.started,
+            duration: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
+            made: record.made,
+        }
+    }
+}
+
 /// A record whose layers are all there.
 fn placed(mut record: Record, places: &[Option<usize>]) -> Option<Record> {
     for output in record.outputs.iter_mut().flatten() {
@@ -261,75 +276,73 @@ fn placed(mut record: Record, places: &[Option<usize>]) -> Option<Record> {
     Some(record)
 }
 
-/// A catalog under construction: chains that begin alike share layers.
+/// The layers of each output, lowest first; `None` is the empty tree.
+type Chains = Vec<Option<Vec<Layer>>>;
+
+/// A catalog under construction. Records of the same keys and chains make the same catalog, in
+/// whichever order they come.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
-    catalog: Catalog,
-    places: HashMap<(Option<usize>, Digest), usize>,
-    keys: HashMap<Key, usize>,
+    records: BTreeMap<Key, (Record, Chains)>,
+    /// The chains of all records: what is on top of what, by chain id.
+    chains: HashSet<Digest>,
 }
 
 impl Builder {
     /// Adds a record with the chains of its outputs, in place of an earlier one of its key.
-    pub(crate) fn add(&mut self, record: &Record, chains: &[Option<Vec<Layer>>]) {
-        let outputs = chains
-            .iter()
-            .map(|chain| chain.as_ref().and_then(|chain| self.place(chain)))
-            .collect();
-        let record = Record {
-            outputs,
-            ..record.clone()
-        };
-        match self.keys.get(&record.key) {
-            Some(place) => self.catalog.records[*place] = record,
-            None => {
-                self.keys.insert(record.key, self.catalog.records.len());
-                self.catalog.records.push(record);
-            }
+    pub(crate) fn add(&mut self, record: &Record, chains: Chains) {
+        for chain in chains.iter().flatten() {
+            let diff_ids: Vec<Digest> = chain.iter().map(|it| it.diff_id).collect();
+            self.chains.extend(oci::config::chain_ids(&diff_ids));
         }
+        self.records.insert(record.key, (record.clone(), chains));
     }
 
     pub(crate) fn has(&self, key: &Key) -> bool {
-        self.keys.contains_key(key)
+        self.records.contains_key(key)
     }
 
     /// Whether all layers of a chain are there.
     pub(crate) fn has_chain(&self, chain: &[ChainLayer]) -> bool {
-        let mut below = None;
-        for it in chain {
-            match self.places.get(&(below, it.layer.diff_id)) {
-                Some(place) => below = Some(*place),
-                None => return false,
-            }
-        }
-        true
+        chain.iter().all(|it| self.chains.contains(&it.chain_id))
     }
 
+    /// The catalog: chains that begin alike share their layers.
     pub(crate) fn finish(self, mounts: Vec<MountEntry>) -> Catalog {
-        Catalog {
+        let mut catalog = Catalog {
             mounts,
-            ..self.catalog
+            ..Catalog::default()
+        };
+        let mut places = HashMap::new();
+        for (record, chains) in self.records.into_values() {
+            let outputs = chains
+                .iter()
+                .map(|chain| place(&mut catalog.layers, &mut places, chain.as_deref()?))
+                .collect();
+            catalog.records.push(Record { outputs, ..record });
         }
+        catalog
     }
+}
 
-    fn place(&mut self, chain: &[Layer]) -> Option<usize> {
-        let mut below = None;
-        for layer in chain {
-            let layers = &mut self.catalog.layers;
-            let place = *self
-                .places
-                .entry((below, layer.diff_id))
-                .or_insert_with(|| {
-                    layers.push(Layer {
-                        parent: below,
-                        ..layer.clone()
-                    });
-                    layers.len() - 1
-                });
-            below = Some(place);
-        }
-        below
+/// The place of a chain's uppermost layer, with all its layers placed.
+fn place(
+    layers: &mut Vec<Layer>,
+    places: &mut HashMap<(Option<usize>, Digest), usize>,
+    chain: &[Layer],
+) -> Option<usize> {
+    let mut below = None;
+    for layer in chain {
+        let place = *places.entry((below, layer.diff_id)).or_insert_with(|| {
+            layers.push(Layer {
+                parent: below,
+                ..layer.clone()
+            });
+            layers.len() - 1
+        });
+        below = Some(place);
     }
+    below
 }
 
 #[cfg(test)]
@@ -365,8 +378,11 @@ mod tests {
 
     fn sample() -> Catalog {
         let mut builder = Builder::default();
-        builder.add(&record(1), &[Some(vec![layer("base"), layer("a")])]);
-        builder.add(&record(2), &[Some(vec![layer("base"), layer("b")]), None]);
+        builder.add(&record(1), vec![Some(vec![layer("base"), layer("a")])]);
+        builder.add(
+            &record(2),
+            vec![Some(vec![layer("base"), layer("b")]), None],
+        );
         builder.finish(Vec::new())
     }
 
@@ -381,6 +397,18 @@ mod tests {
         assert_eq!(chain.len(), 2);
         let diff_ids = [chain[0].layer.diff_id, chain[1].layer.diff_id];
         assert_eq!(chain[1].chain_id, oci::config::chain_ids(&diff_ids)[1]);
+    }
+
+    #[test]
+    fn the_order_in_which_records_come_does_not_show() {
+        let mut builder = Builder::default();
+        builder.add(
+            &record(2),
+            vec![Some(vec![layer("base"), layer("b")]), None],
+        );
+        builder.add(&record(1), vec![None]);
+        builder.add(&record(1), vec![Some(vec![layer("base"), layer("a")])]);
+        assert_eq!(builder.finish(Vec::new()), sample());
     }
 
     #[test]

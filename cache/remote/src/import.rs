@@ -13,14 +13,25 @@ use crate::{
     inline,
 };
 
+/// How often a cache may fail to have what it says it has before nothing of it is believed.
+const FORGIVEN: u32 = 2;
+
 /// A cache whose catalog was read. Threads may use it at once.
 #[derive(Debug)]
 pub struct Source {
     backend: Arc<dyn Backend>,
+    manifest: Vec<u8>,
     catalog: Catalog,
     by_key: HashMap<Key, usize>,
-    /// Records whose layers turned out not to be there.
-    spoilt: Mutex<HashSet<Key>>,
+    spoilt: Mutex<Spoilt>,
+}
+
+/// What turned out not to be there.
+#[derive(Debug, Default)]
+struct Spoilt {
+    keys: HashSet<Key>,
+    /// How often something was not.
+    times: u32,
 }
 
 /// A result that a cache has.
@@ -112,10 +123,10 @@ impl Source {
             inline::catalog(&config, &manifest.layers)
                 .map_err(|why| ImportError::Foreign { name, why })?
         };
-        Ok(Self::new(backend, catalog))
+        Ok(Self::new(backend, kept.bytes, catalog))
     }
 
-    fn new(backend: Arc<dyn Backend>, catalog: Catalog) -> Self {
+    fn new(backend: Arc<dyn Backend>, manifest: Vec<u8>, catalog: Catalog) -> Self {
         let by_key = catalog
             .records
             .iter()
@@ -124,6 +135,7 @@ impl Source {
             .collect();
         Self {
             backend,
+            manifest,
             catalog,
             by_key,
             spoilt: Mutex::default(),
@@ -140,6 +152,11 @@ impl Source {
         &self.backend
     }
 
+    /// Its manifest, as it came.
+    pub(crate) fn manifest(&self) -> &[u8] {
+        &self.manifest
+    }
+
     /// What it has.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
@@ -148,8 +165,11 @@ impl Source {
     /// The result that the cache has under a key.
     pub fn find(&self, key: &Key) -> Option<Hit> {
         let record = &self.catalog.records[*self.by_key.get(key)?];
-        if self.spoilt().contains(key) {
-            return None;
+        {
+            let spoilt = self.spoilt();
+            if spoilt.times >= FORGIVEN || spoilt.keys.contains(key) {
+                return None;
+            }
         }
         let chain = |top: &Option<usize>| {
             top.map(|top| Chain {
@@ -163,9 +183,31 @@ impl Source {
         })
     }
 
-    /// Finds nothing under this key any more: what it has there cannot be used.
-    pub fn spoil(&self, key: &Key) {
-        self.spoilt().insert(*key);
+    /// All records with the outputs of `record`, itself among them.
+    pub fn alike(&self, record: &Record) -> Vec<&Record> {
+        let alike = |it: &&Record| it.outputs == record.outputs;
+        self.catalog.records.iter().filter(alike).collect()
+    }
+
+    /// What the record says cannot be had: it is not found any more, nor is what stands on the same
+    /// layers. The second time nothing is found any more.
+    pub fn spoil(&self, record: &Record) {
+        let tops: Vec<usize> = record.outputs.iter().flatten().copied().collect();
+        let stands_on = |it: &&Record| {
+            it.outputs.iter().flatten().any(|output| {
+                let mut next = Some(*output);
+                std::iter::from_fn(|| {
+                    let at = next?;
+                    next = self.catalog.layers.get(at)?.parent;
+                    Some(at)
+                })
+                .any(|at| tops.contains(&at))
+            })
+        };
+        let keys = self.catalog.records.iter().filter(stands_on);
+        let mut spoilt = self.spoilt();
+        spoilt.keys.extend(keys.map(|it| it.key));
+        spoilt.times += 1;
     }
 
     /// What the cache has of a cache mount.
@@ -190,7 +232,7 @@ impl Source {
             .map(move |record| (record, chains(record)))
     }
 
-    fn spoilt(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+    fn spoilt(&self) -> std::sync::MutexGuard<'_, Spoilt> {
         self.spoilt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

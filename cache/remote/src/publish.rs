@@ -88,9 +88,6 @@ pub enum ExportError {
         #[source]
         source: io::Error,
     },
-    /// A layer of another cache could not be had.
-    #[error(transparent)]
-    Fetch(#[from] Box<PullError>),
     /// A cache mount could not be packed.
     #[error("cannot pack cache mount `{id}`")]
     Mount {
@@ -147,7 +144,7 @@ pub struct Exporter {
     to: CacheTo,
     snapshots: Snapshots,
     /// What the destination had before.
-    before: Option<Source>,
+    before: Option<Arc<Source>>,
     /// How layers are kept already, there or where this build imports from, by diff id.
     known: HashMap<Digest, Layer>,
     jobs: Mutex<Option<Sender<Job>>>,
@@ -171,7 +168,8 @@ struct State {
     own: HashMap<SnapshotId, Layer>,
     others: HashMap<Digest, Layer>,
     offers: Vec<Offer>,
-    offered: HashSet<Key>,
+    /// The keys, and whether what they were offered with is in the store.
+    offered: HashMap<Key, bool>,
     left_out: Vec<String>,
     error: Option<ExportError>,
 }
@@ -192,12 +190,13 @@ impl Exporter {
     pub fn new(
         snapshots: Snapshots,
         to: CacheTo,
-        before: Option<Source>,
+        before: Option<Arc<Source>>,
         sources: &[Arc<Source>],
     ) -> Self {
         let (sender, queue) = crossbeam_channel::unbounded();
-        let sources = sources.iter().map(|it| &**it);
-        let known = sources.chain(before.as_ref()).flat_map(Source::layers);
+        // The destination's own last: that it has the very blobs is most likely.
+        let sources = sources.iter().chain(before.as_ref());
+        let known = sources.flat_map(|it| it.layers());
         let known = known.map(|it| (it.diff_id, it.clone())).collect();
         Self {
             to,
@@ -219,7 +218,7 @@ impl Exporter {
 
     /// What the destination had before.
     pub fn before(&self) -> Option<&Source> {
-        self.before.as_ref()
+        self.before.as_deref()
     }
 
     /// Takes a result of the store.
@@ -238,28 +237,16 @@ impl Exporter {
                 },
             });
         }
-        let record = Record {
-            key: record.key,
-            kind: record.kind.clone(),
-            outputs: Vec::new(),
-            name: record.name.clone(),
-            started: record.started,
-            duration: u64::try_from(record.duration.as_micros()).unwrap_or(u64::MAX),
-            made: record.made,
-        };
+        let record = record.into();
         self.take(Offer { record, chains });
         Ok(())
     }
 
-    /// Takes a result of another cache, under `keys`.
-    pub fn offer_hit(&self, hit: &Hit, keys: &[(Key, &str)]) {
-        for (key, kind) in keys {
+    /// Takes a result of another cache, as each of `records` knows it.
+    pub fn offer_hit(&self, hit: &Hit, records: &[&Record]) {
+        for record in records {
             self.take(Offer {
-                record: Record {
-                    key: *key,
-                    kind: (*kind).to_owned(),
-                    ..hit.record.clone()
-                },
+                record: (*record).clone(),
                 chains: hit
                     .outputs
                     .iter()
@@ -273,9 +260,16 @@ impl Exporter {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(jobs) = &*jobs else { return };
         let mut state = self.state();
-        if !state.offered.insert(offer.record.key) {
-            return;
-        }
+        // What is here is better than what another cache may turn out not to have.
+        let here = !offer
+            .chains
+            .iter()
+            .flatten()
+            .any(|it| matches!(it, Offered::Other(_)));
+        match state.offered.get(&offer.record.key) {
+            Some(was_here) if *was_here || !here => return,
+            _ => state.offered.insert(offer.record.key, here),
+        };
         for chain in offer.chains.iter().flatten() {
             match chain {
                 Offered::Own(rows) => {
@@ -310,7 +304,10 @@ impl Exporter {
                     state.own.extend(layer.map(|it| (row.id, it)));
                 }),
                 Job::Other(it, backend) => self.other(&it.layer, &*backend, watch).map(|layer| {
-                    self.state().others.insert(it.layer.diff_id, layer);
+                    let mut state = self.state();
+                    state
+                        .others
+                        .extend(layer.map(|layer| (it.layer.diff_id, layer)));
                 }),
             };
             if let Err(error) = done {
@@ -446,23 +443,30 @@ impl Exporter {
         Ok((info.diff_id, Blob { digest, size }))
     }
 
-    /// Sends a layer of another cache, if the destination lacks it.
+    /// Sends a layer of another cache, if the destination lacks it; `None` if it cannot be had.
     fn other(
         &self,
         layer: &Layer,
         from: &dyn Backend,
         watch: &dyn ExportWatch,
-    ) -> Result<Layer, ExportError> {
+    ) -> Result<Option<Layer>, ExportError> {
         if let Some(layer) = self.sent_before(&layer.diff_id, watch)? {
-            return Ok(layer);
+            return Ok(Some(layer));
         }
         if self.to.backend.has(&layer.blob)? {
             watch.blob("layer", &layer.blob.digest, Sending::Existed);
-        } else {
-            into_store(self.snapshots.store(), from, &layer.blob, watch).map_err(Box::new)?;
-            self.send_blob(layer.blob, watch)?;
+            return Ok(Some(layer.clone()));
         }
-        Ok(layer.clone())
+        match into_store(self.snapshots.store(), from, &layer.blob, watch) {
+            Ok(()) => {}
+            Err(PullError::Cancelled) => return Err(ExportError::Cancelled),
+            Err(error) => {
+                self.leave_out(&format!("{}: {error}", from.name()));
+                return Ok(None);
+            }
+        }
+        self.send_blob(layer.blob, watch)?;
+        Ok(Some(layer.clone()))
     }
 
     fn send_blob(&self, blob: Blob, watch: &dyn ExportWatch) -> Result<(), ExportError> {
@@ -514,7 +518,7 @@ impl Exporter {
         let mut builder = Builder::default();
         for offer in &state.offers {
             if let Some(chains) = state.chains(offer) {
-                builder.add(&offer.record, &chains);
+                builder.add(&offer.record, chains);
             }
         }
         self.remember(&state)?;
@@ -562,7 +566,7 @@ impl Exporter {
                 .into_iter()
                 .map(|chain| chain.map(|it| it.into_iter().map(|it| it.layer).collect()))
                 .collect();
-            builder.add(record, &chains);
+            builder.add(record, chains);
         }
     }
 
@@ -620,6 +624,11 @@ impl Exporter {
         let digest = Digest::of(&bytes);
         if watch.is_cancelled() {
             return Err(ExportError::Cancelled);
+        }
+        let before = self.before.as_ref().map(|it| it.manifest());
+        if before == Some(&bytes[..]) {
+            watch.blob("cache image manifest", &digest, Sending::Existed);
+            return Ok(digest);
         }
         let size = bytes.len() as u64;
         watch.blob("cache image manifest", &digest, Sending::Sent(0, size));

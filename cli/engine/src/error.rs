@@ -39,6 +39,15 @@ pub enum BuildError {
     /// The result could not be exported.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The result is there, but what it was made with did not go where it should.
+    #[error("failed to export cache to {name}")]
+    CacheExport {
+        /// The cache.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<remote::ExportError>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,6 +116,15 @@ pub enum StepError {
         /// Why.
         #[source]
         source: ChecksumError,
+    },
+    /// A cache does not have what it said it had.
+    #[error("cache {name} does not have what it said it had")]
+    Lost {
+        /// The cache.
+        name: String,
+        /// What is wrong.
+        #[source]
+        source: Box<PullError>,
     },
     /// An image did not come in.
     #[error("failed to pull {reference}")]
@@ -241,6 +259,9 @@ pub enum ExportError {
         #[source]
         source: DiffError,
     },
+    /// The result could not be brought in from a cache.
+    #[error(transparent)]
+    Result(Box<StepError>),
     /// The image could not be stored.
     #[error("failed to store the image")]
     Image(#[source] StoreError),
@@ -262,7 +283,11 @@ impl BuildError {
             Self::Parse { place, .. } => place.as_ref(),
             Self::Plan(failure) => failure.place.as_ref(),
             Self::Step(failure) => failure.place.as_ref(),
-            Self::Read(_) | Self::Export(_) | Self::Store(_) | Self::Cancelled => None,
+            Self::Read(_)
+            | Self::Export(_)
+            | Self::CacheExport { .. }
+            | Self::Store(_)
+            | Self::Cancelled => None,
         }
     }
 
@@ -279,9 +304,12 @@ impl BuildError {
         let lost = |error: &StoreError| matches!(error, StoreError::MissingSnapshot(_));
         match self {
             Self::Store(error) | Self::Export(ExportError::Image(error)) => lost(error),
-            Self::Step(failure) => {
-                matches!(&failure.error, StepError::Store(error) if lost(error))
-            }
+            Self::Export(ExportError::Result(error)) => matches!(**error, StepError::Lost { .. }),
+            Self::Step(failure) => match &failure.error {
+                StepError::Store(error) => lost(error),
+                StepError::Lost { .. } => true,
+                _ => false,
+            },
             _ => false,
         }
     }

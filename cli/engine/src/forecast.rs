@@ -20,6 +20,7 @@ use solve::{
 };
 use store::{Alike, Record, StoreError};
 
+use crate::caches::Caches;
 use crate::explain::{self, Cause, Explanation, Plain};
 use crate::images::Bases;
 use crate::ledger::Ledger;
@@ -92,9 +93,11 @@ impl Engine {
         let bases = Bases::new(self, request, &reporter);
         let plan = definition.plan(request, &bases, &reporter)?;
         let ledger = Ledger::default();
+        let caches = Caches::none(self, &reporter);
         let begun = Begun {
             reporter: &reporter,
             ledger: &ledger,
+            caches: &caches,
             at: Timestamp::now(),
         };
         let job = Job {

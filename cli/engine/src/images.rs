@@ -132,12 +132,7 @@ impl<'a> Bases<'a> {
         cancel: &Cancel,
     ) -> Option<Result<Option<SnapshotId>, PullError>> {
         let image = self.remote().get(id)?.clone();
-        let watch = Watch {
-            reporter: self.reporter,
-            vertex: of,
-            cancel,
-            begun: Mutex::default(),
-        };
+        let watch = Watch::new(self.reporter, of, cancel);
         let resolved = watch.status(format!("resolve {}", image.reference()), 0);
         watch.tell(&resolved, resolved.started.into());
         let (snapshots, registries) = (&self.engine.snapshots, &self.engine.registries);
@@ -167,7 +162,7 @@ impl Stored {
 
 /// What `question` comes to; `None` once the person gives up, and then nobody waits for it: a server
 /// that says nothing may take a minute to do so.
-fn unless_cancelled<T: Send + 'static>(
+pub(crate) fn unless_cancelled<T: Send + 'static>(
     cancel: &Cancel,
     question: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
@@ -188,7 +183,7 @@ fn unless_cancelled<T: Send + 'static>(
 }
 
 /// Tells of layers as of what their vertex moves.
-struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     reporter: &'a Reporter<'a>,
     vertex: Key,
     cancel: &'a Cancel,
@@ -214,8 +209,19 @@ impl PullWatch for Watch<'_> {
     }
 }
 
-impl Watch<'_> {
-    fn moved(&self, name: String, current: u64, total: u64) {
+impl<'a> Watch<'a> {
+    /// Of what the vertex `vertex` does.
+    pub(crate) fn new(reporter: &'a Reporter<'a>, vertex: Key, cancel: &'a Cancel) -> Self {
+        Self {
+            reporter,
+            vertex,
+            cancel,
+            begun: Mutex::default(),
+        }
+    }
+
+    /// So many bytes of something were moved.
+    pub(crate) fn moved(&self, name: String, current: u64, total: u64) {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let status = begun
             .entry(name.clone())
@@ -224,7 +230,8 @@ impl Watch<'_> {
         self.tell(status, None);
     }
 
-    fn ended(&self, name: &str) {
+    /// All of it is there.
+    pub(crate) fn ended(&self, name: &str) {
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         // What was there from another time is not told.
         if let Some(mut status) = begun.remove(name) {

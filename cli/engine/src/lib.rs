@@ -8,6 +8,7 @@
 //! runs, happens on a thread each, which sends the loop one message when it is done. A build that is
 //! cached to the end starts a thread for each local checksum and no other.
 
+mod caches;
 mod call;
 mod definition;
 mod error;
@@ -15,6 +16,7 @@ mod explain;
 mod forecast;
 mod image;
 mod images;
+mod late;
 mod layers;
 mod ledger;
 mod lifetime;
@@ -52,6 +54,7 @@ pub use request::{
 };
 pub use solve::progress;
 
+use caches::Caches;
 use definition::Definition;
 use images::Bases;
 use layers::Layers;
@@ -152,23 +155,51 @@ pub fn build(
         }
     };
     let ledger = Ledger::default();
+    let caches = Caches::open(engine, request, &reporter);
     let begun = Begun {
         reporter: &reporter,
         ledger: &ledger,
+        caches: &caches,
         at: clock.started,
     };
-    let mut built = run(engine, request, &begun);
-    for _ in 0..LOST_RESULTS {
+    // Caches elsewhere get what is made while the rest is being made.
+    let built = thread::scope(|scope| {
+        let working = caches.work(scope);
+        let built = run_until_found(engine, request, &begun);
+        if !request.cancel.is_cancelled() {
+            working.close();
+        }
+        built
+    });
+    let exported = match &built {
+        Err(_) if request.cancel.is_cancelled() => {
+            caches.abandon();
+            Ok(())
+        }
+        built => caches.finish(built.is_ok()),
+    };
+    let built = built.and_then(|built| exported.map(|()| built));
+    let built = built.map_err(given_up);
+    clock.remember(engine, request, &ledger, &built);
+    built
+}
+
+/// Runs a build, and once more where a result that it had found was gone when it was to be used.
+fn run_until_found(
+    engine: &Engine,
+    request: &Request,
+    begun: &Begun<'_>,
+) -> Result<Built, BuildError> {
+    let mut built = run(engine, request, begun);
+    for _ in 0..LOST_RESULTS + begun.caches.disappointments() {
         match &built {
-            // Somebody pruned it between the look-up and its use. All else that was done is in the cache.
+            // Somebody pruned it, or a cache only said it had it. All else that was done is in the cache.
             Err(error) if error.is_lost_result() && !request.cancel.is_cancelled() => {
-                built = run(engine, request, &begun);
+                built = run(engine, request, begun);
             }
             _ => break,
         }
     }
-    let built = built.map_err(given_up);
-    clock.remember(engine, request, &ledger, &built);
     built
 }
 
@@ -179,6 +210,7 @@ const LOST_RESULTS: usize = 3;
 struct Begun<'a> {
     reporter: &'a Reporter<'a>,
     ledger: &'a Ledger,
+    caches: &'a Caches<'a>,
     at: Timestamp,
 }
 

@@ -60,10 +60,21 @@ impl<'env> Lookups<'env> {
         })
     }
 
-    /// Whether a result may be used, which depends on when it was made.
+    /// Whether a result of the store may be used.
     fn take(&mut self, vertex: VertexId, cached: &Cached) -> bool {
-        let lifetimes = &self.job.lifetimes;
         let by_definition = self.asked.insert(vertex);
+        self.take_other(vertex, cached, by_definition)
+    }
+
+    /// Whether a result may be used, which depends on when it was made; it was found by definition
+    /// or else by content.
+    pub(crate) fn take_other(
+        &mut self,
+        vertex: VertexId,
+        cached: &Cached,
+        by_definition: bool,
+    ) -> bool {
+        let lifetimes = &self.job.lifetimes;
         let (good, made) = if by_definition {
             (
                 lifetimes.is_good(vertex, cached),

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use oci::{Digest, ImageConfig, Reference};
+use ops::Ref;
 use serde_json::json;
-use store::{ImageRecord, SnapshotRow, StoreError};
+use store::{ImageRecord, SnapshotId, SnapshotRow, StoreError};
 
 use crate::image::{self, LayerTime};
 use crate::layers::{Layers, LayersError};
@@ -59,8 +60,7 @@ fn export_image(
     errand: &Errand<'_>,
 ) -> Result<Digest, ExportError> {
     let store = &job.engine.store;
-    let chain = solved
-        .top
+    let chain = top(job, solved, errand)?
         .map_or(Ok(Vec::new()), |top| store.ancestry(top))
         .map_err(ExportError::Image)?;
     let digests = errand.part("exporting layers", || layers.digests(&chain), |_| 0);
@@ -74,7 +74,10 @@ fn export_image(
         })
         .collect();
     let config = image::config(job.plan, &times);
-    let bytes = config.to_json();
+    let bytes = match job.request.inline_cache {
+        true => with_cache(job, &config, &chain).map_err(ExportError::Image)?,
+        false => config.to_json(),
+    };
     let id = Digest::of(&bytes);
     let stored = errand.part(
         &format!("writing image {id}"),
@@ -91,6 +94,45 @@ fn export_image(
         named.map_err(ExportError::Image)?;
     }
     Ok(id)
+}
+
+/// The result's uppermost layer, which may have to be brought in; `None` is scratch.
+fn top(
+    job: &Job<'_>,
+    solved: &Solved,
+    errand: &Errand<'_>,
+) -> Result<Option<SnapshotId>, ExportError> {
+    let result = solved.output.as_ref();
+    let result = result.map(|it| it.bring(job, errand.vertex(), &job.request.cancel));
+    match result.transpose() {
+        Ok(Some(Ref::Snapshot(top))) => Ok(top),
+        Ok(Some(Ref::Local(_)) | None) => Ok(None),
+        Err(error) => Err(ExportError::Result(Box::new(error))),
+    }
+}
+
+/// The config with the cache of the image's layers in it.
+fn with_cache(
+    job: &Job<'_>,
+    config: &ImageConfig,
+    chain: &[SnapshotRow],
+) -> Result<Vec<u8>, StoreError> {
+    let store = &job.engine.store;
+    let mut records = Vec::new();
+    for (below, row) in chain.iter().enumerate() {
+        for key in store.keys_of(row.id)? {
+            let record = store.record_of(&key)?;
+            // One with more outputs is not the image alone.
+            records.extend(
+                record
+                    .filter(|it| it.outputs == [Some(row.id)])
+                    .map(|it| (remote::Record::from(&it), below + 1)),
+            );
+        }
+    }
+    let mut value = serde_json::to_value(config).expect("a config holds nothing that JSON cannot");
+    value[remote::INLINE_KEY] = remote::inline(&records);
+    Ok(serde_json::to_vec(&value).expect("a config holds nothing that JSON cannot"))
 }
 
 /// Stores an image; nothing is written if it is there.

@@ -59,6 +59,61 @@ impl<'a> Reporter<'a> {
     }
 }
 
+/// One of the engine's own errands that goes on beside everything else. It is told of from its first
+/// part on.
+pub(crate) struct Aside<'a> {
+    reporter: &'a Reporter<'a>,
+    status: Mutex<VertexStatus>,
+}
+
+impl<'a> Aside<'a> {
+    /// The errand `name`, of which there may be several, told from each other by `number`.
+    pub(crate) fn new(reporter: &'a Reporter<'a>, name: &str, number: usize) -> Self {
+        let digest = errand_key(&format!("{name} {number}"));
+        Self {
+            reporter,
+            status: Mutex::new(waiting(digest, Vec::new(), name)),
+        }
+    }
+
+    /// What its parts are told as parts of.
+    pub(crate) fn vertex(&self) -> Key {
+        self.status().digest
+    }
+
+    /// Tells that it began, unless that is known.
+    pub(crate) fn begin(&self) {
+        let mut status = self.status();
+        if status.started.is_none() {
+            status.started = Some(SystemTime::now());
+            self.reporter.vertex(status.clone());
+        }
+    }
+
+    /// Tells that it was given up, if it had begun.
+    pub(crate) fn cancel(&self) {
+        let mut status = self.status();
+        if status.started.is_some() {
+            status.completed = Some(SystemTime::now());
+            status.error = Some(VertexError::Canceled);
+            self.reporter.vertex(status.clone());
+        }
+    }
+
+    /// Tells that it is over, and what went wrong.
+    pub(crate) fn end(&self, error: Option<String>) {
+        self.begin();
+        let mut status = self.status();
+        status.completed = Some(SystemTime::now());
+        status.error = error.map(VertexError::Failed);
+        self.reporter.vertex(status.clone());
+    }
+
+    fn status(&self) -> std::sync::MutexGuard<'_, VertexStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One of the engine's own errands, under way.
 pub(crate) struct Errand<'a> {
     reporter: &'a Reporter<'a>,
@@ -66,6 +121,11 @@ pub(crate) struct Errand<'a> {
 }
 
 impl Errand<'_> {
+    /// What it is told as.
+    pub(crate) fn vertex(&self) -> Key {
+        self.vertex
+    }
+
     /// Does a part of it, told as something that moves `bytes`; 0 where nothing is counted.
     pub(crate) fn part<T>(
         &self,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
+use remote::{Backend, CacheTo};
 
 use crate::Cancel;
 
@@ -57,6 +59,12 @@ pub struct Request {
     pub metadata_file: Option<PathBuf>,
     /// `--pull` and `--offline`
     pub pull: Pull,
+    /// `--cache-from`: caches elsewhere, the first first.
+    pub cache_from: Vec<Arc<dyn Backend>>,
+    /// `--cache-to`, but for those into the image.
+    pub cache_to: Vec<CacheTo>,
+    /// `--cache-to type=inline`: the image has the cache of its layers with it.
+    pub inline_cache: bool,
     /// How many steps may run at once; no limit where `None`, as with BuildKit.
     pub parallelism: Option<usize>,
     /// `--explain`: each step that runs says why.
@@ -155,6 +163,9 @@ impl Request {
             iidfile: None,
             metadata_file: None,
             pull: Pull::Missing,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            inline_cache: false,
             parallelism: None,
             explain: false,
             cancel: Cancel::default(),

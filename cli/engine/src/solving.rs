@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::thread::Scope;
 use std::time::SystemTime;
 
@@ -15,6 +16,8 @@ use solve::{
 };
 use store::{Lease, SnapshotId, StoreError};
 
+use crate::caches::snapshots_of;
+use crate::late::{Late, Output};
 use crate::layers::Layers;
 use crate::lookups::Lookups;
 use crate::report::waiting_vertex;
@@ -23,8 +26,8 @@ use crate::{BuildError, Cancel, Job, StepError, StepFailure};
 
 /// What solving a graph came to.
 pub(crate) struct Solved {
-    /// The result's uppermost layer; `None` is scratch.
-    pub(crate) top: Option<SnapshotId>,
+    /// The result; `None` is scratch.
+    pub(crate) output: Option<Output>,
     /// How many vertices there were.
     pub(crate) steps: u32,
     /// How many of them were cached.
@@ -62,7 +65,7 @@ pub(crate) fn solve<'scope, 'env>(
 ) -> Result<Solved, BuildError> {
     let Some(root) = job.plan.root else {
         return Ok(Solved {
-            top: None,
+            output: None,
             steps: 0,
             cached: 0,
         });
@@ -80,19 +83,18 @@ pub(crate) fn solve<'scope, 'env>(
     };
     let scheduler = Scheduler::new(&job.plan.graph, vec![root.vertex], options);
     let mut solving = Solving::new(job, scope, layers, sender);
-    let outcome = solving.turn(scheduler, &receiver);
+    let outcome = solving.turn(scheduler, &receiver)?;
     if let Some(panic) = solving.panic.take() {
         std::panic::resume_unwind(panic);
     }
     match (outcome, solving.failure.take()) {
         (Outcome::Solved(results), None) => {
-            let output = solving.results.refs(results[0]).get(root.output).cloned();
-            let top = match output {
-                Some(Ref::Snapshot(top)) => top,
-                Some(Ref::Local(_)) | None => None,
+            let output = OutputOf {
+                result: results[0],
+                output: root.output,
             };
             Ok(Solved {
-                top,
+                output: Some(solving.results.output(output)),
                 steps: count(job.plan.graph.len()),
                 cached: count(solving.cached.len()),
             })
@@ -132,10 +134,17 @@ struct Solving<'l, 'scope, 'env> {
 /// The outputs of every result.
 #[derive(Default)]
 struct Results {
-    all: Vec<Vec<Ref>>,
+    all: Vec<Made>,
     /// Snapshots from the cache that nothing keeps from being collected yet.
     unkept: HashSet<SnapshotId>,
     leases: Vec<Lease>,
+}
+
+/// The outputs of one result.
+enum Made {
+    Here(Vec<Ref>),
+    /// In a cache elsewhere.
+    Late(Arc<Late>),
 }
 
 impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
@@ -163,14 +172,18 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     /// Goes on until the scheduler says that it is over.
-    fn turn(&mut self, mut scheduler: Scheduler<'env>, receiver: &Receiver<Told>) -> Outcome {
+    fn turn(
+        &mut self,
+        mut scheduler: Scheduler<'env>,
+        receiver: &Receiver<Told>,
+    ) -> Result<Outcome, StoreError> {
         for (vertex, _) in self.job.plan.graph.vertices() {
             self.job.reporter.vertex(self.status(vertex));
         }
         let mut work: VecDeque<Work> = scheduler.start().into();
         loop {
             while let Some(next) = work.pop_front() {
-                if let Some(event) = self.perform(next) {
+                if let Some(event) = self.perform(next, &scheduler) {
                     work.extend(scheduler.handle(event));
                 }
                 if self.is_doomed() {
@@ -178,14 +191,15 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 }
             }
             if let Some(outcome) = scheduler.outcome() {
-                return outcome;
+                self.offer_rest(&scheduler)?;
+                return Ok(outcome);
             }
             match receiver.recv().expect("the loop holds a sender itself") {
                 Ok(message) => work.extend(scheduler.handle(self.event(message))),
                 // Whatever the thread was to answer, it never will.
                 Err(panic) => {
                     self.panic = Some(panic);
-                    return Outcome::Cancelled;
+                    return Ok(Outcome::Cancelled);
                 }
             }
         }
@@ -197,17 +211,23 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     }
 
     /// Does a work or has it done; gives the answer if it is there at once.
-    fn perform(&mut self, work: Work) -> Option<Event> {
+    fn perform(&mut self, work: Work, scheduler: &Scheduler<'_>) -> Option<Event> {
         match work {
             Work::Resolve { vertex } => {
                 self.begin_resolving(vertex);
                 None
             }
             Work::Lookup { vertex, key } => {
-                let found = self.look_up(vertex, &key).unwrap_or_else(|error| {
-                    self.fail(error.into());
-                    None
-                });
+                let found = self
+                    .look_up(vertex, &key)
+                    .and_then(|found| match found {
+                        None => self.look_elsewhere(vertex, &key, scheduler),
+                        found => Ok(found),
+                    })
+                    .unwrap_or_else(|error| {
+                        self.fail(error.into());
+                        None
+                    });
                 Some(Event::LookedUp { vertex, found })
             }
             Work::Checksum {
@@ -230,9 +250,14 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 step,
             } => {
                 self.tell_cached(vertex);
-                let outputs = self.results.refs(result);
-                let came = (outputs, self.lookups.made_of(vertex));
-                if let Err(error) = worker::record_again(self.job, vertex, &step, came) {
+                let recorded = match self.results.made(result) {
+                    Made::Here(outputs) => {
+                        let came = (&outputs[..], self.lookups.made_of(vertex));
+                        worker::record_again(self.job, vertex, &step, came)
+                    }
+                    Made::Late(late) => late.record(self.job, *step),
+                };
+                if let Err(error) = recorded {
                     self.fail(error.into());
                 }
                 None
@@ -273,7 +298,58 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         };
         self.job.begun.ledger.found(*key);
         self.tell_cached(vertex);
+        self.job.begun.caches.offer(self.job, vertex, &[*key])?;
         Ok(Some(self.results.add_cached(outputs)))
+    }
+
+    /// Looks in the caches elsewhere.
+    fn look_elsewhere(
+        &mut self,
+        vertex: VertexId,
+        key: &Key,
+        scheduler: &Scheduler<'_>,
+    ) -> Result<Option<ResultId>, StoreError> {
+        let caches = self.job.begun.caches;
+        // What an image is made of, its own registry knows best.
+        if matches!(
+            self.job.plan.graph.vertex(vertex).op,
+            Op::Source(Source::Image(_))
+        ) {
+            return Ok(None);
+        }
+        let Some((source, hit)) = caches.find(key) else {
+            return Ok(None);
+        };
+        let late = Late::new(vertex, source, hit);
+        let by_definition = scheduler
+            .definition(vertex)
+            .is_some_and(|it| it.key() == *key);
+        if !self
+            .lookups
+            .take_other(vertex, &late.as_cached(), by_definition)
+        {
+            return Ok(None);
+        }
+        let steps = scheduler.definition(vertex).into_iter();
+        for step in steps.chain(scheduler.content(vertex)) {
+            if step.key() == *key {
+                late.record(self.job, step.clone())?;
+            }
+        }
+        self.tell_cached(vertex);
+        caches.offer_late(self.job, &late);
+        Ok(Some(self.results.add_late(late)))
+    }
+
+    /// Offers to the caches elsewhere what they do not know of yet.
+    fn offer_rest(&self, scheduler: &Scheduler<'_>) -> Result<(), StoreError> {
+        let outputs = |vertex| match scheduler.result(vertex).map(|it| self.results.made(it)) {
+            Some(Made::Here(outputs)) => snapshots_of(outputs),
+            Some(Made::Late(late)) => snapshots_of(&late.here().unwrap_or_default()),
+            None => Vec::new(),
+        };
+        let caches = self.job.begun.caches;
+        caches.offer_rest(self.job, scheduler, outputs)
     }
 
     /// Asks outside what a source is. People are told that it begins: it may take a while, and may be
@@ -312,11 +388,23 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         }
     }
 
-    fn begin_checksum(&self, id: ChecksumId, vertex: VertexId, of: OutputOf, selector: Selector) {
+    fn begin_checksum(
+        &mut self,
+        id: ChecksumId,
+        vertex: VertexId,
+        of: OutputOf,
+        selector: Selector,
+    ) {
         let of = self.results.output(of);
+        if of.is_late() {
+            self.tell_running(vertex);
+        }
         let job = self.job;
         self.spawn(move || {
-            let checksum = worker::checksum(job, vertex, &of, &selector);
+            let digest = *job.plan.graph.vertex(vertex).digest();
+            let checksum = of
+                .bring(job, digest, &job.request.cancel)
+                .and_then(|of| worker::checksum(job, vertex, &of, &selector));
             Message::Checksummed {
                 id,
                 vertex,
@@ -335,7 +423,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         let cancel = Cancel::default();
         self.cancels.insert(vertex, cancel.clone());
         self.tell_start(vertex);
-        let inputs: Vec<Ref> = inputs
+        let inputs: Vec<Output> = inputs
             .iter()
             .map(|input| self.results.output(*input))
             .collect();
@@ -346,6 +434,10 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         let made = self.lookups.made_below(vertex);
         let expired = self.lookups.is_expired(vertex);
         let run = move || {
+            let digest = *job.plan.graph.vertex(vertex).digest();
+            let inputs = inputs.iter().map(|it| it.bring(job, digest, &cancel));
+            let inputs = inputs.collect::<Result<Vec<Ref>, StepError>>();
+            let inputs = inputs.map_err(Unsuccessful::quietly)?;
             worker::execute(
                 job,
                 &worker::Task {
@@ -510,7 +602,15 @@ impl Drop for Solving<'_, '_, '_> {
 
 impl Results {
     fn add(&mut self, outputs: Vec<Ref>) -> ResultId {
-        self.all.push(outputs);
+        self.push(Made::Here(outputs))
+    }
+
+    fn add_late(&mut self, late: Late) -> ResultId {
+        self.push(Made::Late(Arc::new(late)))
+    }
+
+    fn push(&mut self, made: Made) -> ResultId {
+        self.all.push(made);
         ResultId(self.all.len() as u64 - 1)
     }
 
@@ -519,25 +619,29 @@ impl Results {
         self.add(outputs.into_iter().map(Ref::Snapshot).collect())
     }
 
-    fn refs(&self, result: ResultId) -> &[Ref] {
+    fn made(&self, result: ResultId) -> &Made {
         let index = usize::try_from(result.0).expect("a result's number is an index");
         &self.all[index]
     }
 
-    fn output(&self, of: OutputOf) -> Ref {
-        self.refs(of.result)
-            .get(of.output)
-            .expect("a vertex has the outputs that its op says")
-            .clone()
+    fn output(&self, of: OutputOf) -> Output {
+        match self.made(of.result) {
+            Made::Here(outputs) => {
+                let output = outputs.get(of.output);
+                let output = output.expect("a vertex has the outputs that its op says");
+                Output::Here(output.clone())
+            }
+            Made::Late(late) => Output::Late(Arc::clone(late), of.output),
+        }
     }
 
     /// Keeps what a step is about to use from being collected under its hands.
-    fn keep(&mut self, inputs: &[Ref], store: &store::Store) -> Result<(), StoreError> {
+    fn keep(&mut self, inputs: &[Output], store: &store::Store) -> Result<(), StoreError> {
         let unkept: Vec<SnapshotId> = inputs
             .iter()
             .filter_map(|input| match input {
-                Ref::Snapshot(Some(id)) => self.unkept.take(id),
-                Ref::Snapshot(None) | Ref::Local(_) => None,
+                Output::Here(Ref::Snapshot(Some(id))) => self.unkept.take(id),
+                Output::Here(Ref::Snapshot(None) | Ref::Local(_)) | Output::Late(..) => None,
             })
             .collect();
         if !unkept.is_empty() {

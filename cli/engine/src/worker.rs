@@ -189,6 +189,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
             )
             .map_err(Unsuccessful::quietly)?;
         }
+        offer(job, task).map_err(Unsuccessful::quietly)?;
         return Ok(Executed {
             outputs,
             shared: true,
@@ -217,11 +218,18 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         write(job, task.vertex, step, &came).map_err(Unsuccessful::quietly)?;
     }
     remember(job, task, &begun, None);
+    offer(job, task).map_err(Unsuccessful::quietly)?;
     Ok(Executed {
         outputs,
         shared: false,
         made,
     })
+}
+
+/// Offers what a task made to the caches elsewhere, which send it while other steps run.
+fn offer(job: &Job<'_>, task: &Task) -> Result<(), StoreError> {
+    let keys: Vec<Key> = task.records.iter().map(Step::key).collect();
+    job.begun.caches.offer(job, task.vertex, &keys)
 }
 
 /// When the oldest limited step ran that a task's result is made from, given when it ran itself.
@@ -361,6 +369,7 @@ pub(crate) fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     };
     let resolved = task.source.clone().map(Op::Source);
     let op = resolved.as_ref().unwrap_or(&vertex.op);
+    job.begun.caches.restore(op, *vertex.digest(), &task.cancel);
     let outputs = job.engine.ops.run(op, &task.inputs, &context);
     let outputs = outputs.map_err(|error| Unsuccessful {
         error: Box::new(error.into()),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ impl Exporter {
     pub fn mount(
         &self,
         id: &str,
-        sources: &[&Source],
+        sources: &[Arc<Source>],
         watch: &dyn ExportWatch,
     ) -> Result<Option<MountEntry>, ExportError> {
         let failed = |source: MountError| ExportError::Mount {
@@ -114,7 +115,7 @@ impl Exporter {
         &self,
         own: Option<&MountEntry>,
         id: &str,
-        (sources, watch): (&[&Source], &dyn ExportWatch),
+        (sources, watch): (&[Arc<Source>], &dyn ExportWatch),
     ) -> Result<Option<MountEntry>, ExportError> {
         if own.is_some() {
             return Ok(own.cloned());

@@ -38,9 +38,10 @@ fn directory(
     let snapshots = &job.engine.snapshots;
     let to = files.destination.as_deref().unwrap_or(Path::new("."));
     let plain = plain(job, files);
+    let top = super::top(job, solved, errand)?;
     let copied = errand.part(
         "copying files",
-        || snapshots.write_directory(solved.top, &plain, to),
+        || snapshots.write_directory(top, &plain, to),
         |copied| copied.as_ref().copied().unwrap_or(0),
     );
     copied.map_err(ExportError::Files)
@@ -54,7 +55,8 @@ fn tar(
 ) -> Result<u64, ExportError> {
     let snapshots = &job.engine.snapshots;
     let plain = plain(job, files);
-    let write = |out: &mut dyn Write| snapshots.write_tar(solved.top, &plain, out);
+    let top = super::top(job, solved, errand)?;
+    let write = |out: &mut dyn Write| snapshots.write_tar(top, &plain, out);
     let pack = || match &files.destination {
         None => write(&mut BufWriter::new(io::stdout().lock())).map_err(ExportError::Files),
         Some(path) => whole(path, |file| write(file)),

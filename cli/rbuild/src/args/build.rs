@@ -44,6 +44,10 @@ pub(crate) struct BuildArgs {
     /// Ask no registry: base images are those of the store, or what their tags stood for last
     #[arg(long, help_heading = "What to build")]
     pub(crate) offline: bool,
+    /// A cache elsewhere: `NAME` in a registry, `type=registry,ref=NAME`, `type=local,src=DIR` or
+    /// `type=s3,bucket=BUCKET,region=REGION`
+    #[arg(long, value_name = "SPEC", help_heading = "What to build")]
+    pub(crate) cache_from: Vec<String>,
     /// Run every step, even if its result is known
     #[arg(long, help_heading = "What to build")]
     pub(crate) no_cache: bool,
@@ -101,6 +105,10 @@ pub(crate) struct BuildArgs {
     /// `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
     #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]
     pub(crate) output: Vec<String>,
+    /// Where the cache goes, besides the store: as --cache-from, `type=local,dest=DIR` or `type=inline`,
+    /// with `mode=max` for all steps and `mounts=all` for cache mounts
+    #[arg(long, value_name = "SPEC", help_heading = "What becomes of it")]
+    pub(crate) cache_to: Vec<String>,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE", help_heading = "What becomes of it")]
     pub(crate) iidfile: Option<PathBuf>,

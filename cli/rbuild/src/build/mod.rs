@@ -1,6 +1,7 @@
 //! `build`: what was typed into what is meant, the build itself, and what is said of it.
 
 mod allow;
+mod cache;
 mod call;
 mod forecast;
 mod lent;
@@ -44,8 +45,9 @@ pub(crate) const SYNC_LIMIT: Duration = Duration::from_secs(2);
 
 /// Builds, shows how, and says what came of it.
 pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<(), Fault> {
-    let meant = Meant::read(args, |name| std::env::var(name).ok())?;
+    let mut meant = Meant::read(args, |name| std::env::var(name).ok())?;
     let engine = Engine::with_registries(store, registries::client()?);
+    meant.open_caches(engine.registries())?;
     if args.graph == Some(GraphFormat::Dot) {
         let graph = engine
             .graph(&meant.request, &|_| {})

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use engine::{ContextFrom, DockerfileFrom, NoCache, Pull, Request, SecretFrom};
 use oci::{Platform, Reference};
+use registry::Client;
 
 use super::output::Output;
-use super::{allow, lent};
+use super::{allow, cache, lent};
 use crate::args::{BuildArgs, Network};
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -20,6 +22,10 @@ pub(crate) struct Meant {
     pub(crate) request: Request,
     /// For us, afterwards.
     pub(crate) outputs: Vec<Output>,
+    /// `--cache-from`
+    cache_from: Vec<cache::Place>,
+    /// `--cache-to`
+    cache_to: Vec<cache::Export>,
 }
 
 impl Meant {
@@ -68,7 +74,28 @@ impl Meant {
             explain: args.explain,
             ..Request::new(&args.context)
         };
-        Ok(Self { request, outputs })
+        let cache_from = args.cache_from.iter().map(|it| cache::from(it, &variable));
+        let cache_to = args.cache_to.iter().map(|it| cache::to(it, &variable));
+        Ok(Self {
+            request,
+            outputs,
+            cache_from: flat(cache_from)?,
+            cache_to: flat(cache_to)?,
+        })
+    }
+
+    /// Gives the request the caches that it imports from and exports to.
+    pub(crate) fn open_caches(&mut self, registries: &Arc<Client>) -> Result<(), Fault> {
+        for place in self.cache_from.drain(..) {
+            self.request.cache_from.push(place.open(registries)?);
+        }
+        for export in self.cache_to.drain(..) {
+            match export {
+                cache::Export::Inline => self.request.inline_cache = true,
+                cache::Export::To(to) => self.request.cache_to.push(to.open(registries)?),
+            }
+        }
+        Ok(())
     }
 
     /// The Dockerfile's text, to show lines of it.
@@ -82,6 +109,14 @@ impl Meant {
         };
         std::fs::read_to_string(path).ok()
     }
+}
+
+fn flat<T>(all: impl Iterator<Item = Result<Vec<T>, Fault>>) -> Result<Vec<T>, Fault> {
+    Ok(all
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 fn context(path: &Path) -> Result<ContextFrom, Fault> {
