@@ -90,6 +90,13 @@ CREATE TABLE names (
     tagged INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX names_image ON names (image);
+CREATE TABLE platforms (
+    name TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    image BLOB NOT NULL,
+    PRIMARY KEY (name, platform)
+) WITHOUT ROWID;
+CREATE INDEX platforms_image ON platforms (image);
 CREATE TABLE leases (
     owner TEXT NOT NULL,
     lease INTEGER NOT NULL,
@@ -154,6 +161,15 @@ ALTER TABLE results ADD COLUMN processor INTEGER;
 ALTER TABLE results ADD COLUMN memory INTEGER;
 ALTER TABLE results ADD COLUMN read INTEGER;
 ALTER TABLE results ADD COLUMN written INTEGER;
+",
+    "
+CREATE TABLE platforms (
+    name TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    image BLOB NOT NULL,
+    PRIMARY KEY (name, platform)
+) WITHOUT ROWID;
+CREATE INDEX platforms_image ON platforms (image);
 ",
     "
 ALTER TABLE builds ADD COLUMN project TEXT NOT NULL DEFAULT '';

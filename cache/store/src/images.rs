@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use oci::{Digest, Reference};
+use oci::{Digest, Platform, Reference};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use crate::database::{micros, timestamp};
@@ -76,7 +76,9 @@ impl Store {
                 image.size,
             ))?;
             for name in names {
+                let others = beside(transaction, name)?;
                 set_name(transaction, name, &image.id)?;
+                forget(transaction, &others)?;
             }
             Ok(())
         })
@@ -89,7 +91,8 @@ impl Store {
         })
     }
 
-    /// All images with their names, newest first.
+    /// All images with their names, newest first; of those that go by one name, for several platforms,
+    /// the one that has it.
     pub fn images(&self) -> Result<Vec<(ImageRecord, Vec<Reference>)>, StoreError> {
         self.read("list images", |connection| {
             let mut names: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
@@ -105,7 +108,11 @@ impl Store {
                     .or_default()
                     .extend(name.parse::<Reference>());
             }
-            let select = format!("SELECT {COLUMNS} FROM images ORDER BY created DESC, id");
+            // One that is there only beside another has that one's names.
+            let select = format!(
+                "SELECT {COLUMNS} FROM images WHERE id IN (SELECT image FROM names)
+                    OR id NOT IN (SELECT image FROM platforms) ORDER BY created DESC, id"
+            );
             let mut statement = connection.prepare_cached(&select)?;
             let images = statement
                 .query_map([], read_image)?
@@ -132,13 +139,7 @@ impl Store {
 
     /// The names of an image, in order.
     pub fn names(&self, id: &Digest) -> Result<Vec<Reference>, StoreError> {
-        self.read("look up names", |connection| {
-            let mut statement = connection
-                .prepare_cached("SELECT name FROM names WHERE image = ? ORDER BY name")?;
-            let names = statement.query_map([id.as_bytes()], |row| row.get::<_, String>(0))?;
-            let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
-            Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
-        })
+        self.read("look up names", |connection| Ok(names_of(connection, id)?))
     }
 
     /// When an image was last given a name.
@@ -158,8 +159,47 @@ impl Store {
                 return Err(StoreError::MissingBlob(*id).into());
             }
             let before = image_named(transaction, name)?;
+            let others = beside(transaction, name)?;
             set_name(transaction, name, id)?;
+            forget(transaction, &others)?;
             Ok(before.filter(|before| before != id))
+        })
+    }
+
+    /// Gives images for several platforms one name. The host's has it, or else the first; the others
+    /// stand beside it and go when it loses the name.
+    pub fn tag_platforms(
+        &self,
+        name: &Reference,
+        images: &[(Platform, Digest)],
+    ) -> Result<(), StoreError> {
+        let host = Platform::host();
+        let of_host = images.iter().find(|(platform, _)| *platform == host);
+        let Some((_, first)) = of_host.or(images.first()) else {
+            return Ok(());
+        };
+        self.write("name images", |transaction| {
+            for (_, id) in images {
+                if image_by_id(transaction, id)?.is_none() {
+                    return Err(StoreError::MissingBlob(*id).into());
+                }
+            }
+            let before = beside(transaction, name)?;
+            set_name(transaction, name, first)?;
+            let insert =
+                "INSERT OR REPLACE INTO platforms (name, platform, image) VALUES (?, ?, ?)";
+            let mut insert = transaction.prepare_cached(insert)?;
+            for (platform, id) in images {
+                insert.execute((name.to_string(), platform.to_string(), id.as_bytes()))?;
+            }
+            Ok(forget(transaction, &before)?)
+        })
+    }
+
+    /// The images that go by a name for several platforms; empty where it is the name of one.
+    pub fn platforms(&self, name: &Reference) -> Result<Vec<(Platform, Digest)>, StoreError> {
+        self.read("look up images", |connection| {
+            Ok(siblings(connection, name)?)
         })
     }
 
@@ -167,7 +207,7 @@ impl Store {
     pub fn untag(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
         self.write("take a name away", |transaction| {
             let before = image_named(transaction, name)?;
-            transaction.execute("DELETE FROM names WHERE name = ?", [name.to_string()])?;
+            take_name(transaction, name)?;
             Ok(before)
         })
     }
@@ -176,7 +216,10 @@ impl Store {
     /// with the next [`Store::gc`], if nothing else needs them.
     pub fn remove_image(&self, id: &Digest) -> Result<bool, StoreError> {
         self.write("remove an image", |transaction| {
-            transaction.execute("DELETE FROM names WHERE image = ?", [id.as_bytes()])?;
+            for name in names_of(transaction, id)? {
+                take_name(transaction, &name)?;
+            }
+            transaction.execute("DELETE FROM platforms WHERE image = ?", [id.as_bytes()])?;
             Ok(transaction.execute("DELETE FROM images WHERE id = ?", [id.as_bytes()])? > 0)
         })
     }
@@ -252,13 +295,65 @@ fn image_named(connection: &Connection, name: &Reference) -> rusqlite::Result<Op
         .optional()
 }
 
+fn names_of(connection: &Connection, id: &Digest) -> rusqlite::Result<Vec<Reference>> {
+    let mut statement =
+        connection.prepare_cached("SELECT name FROM names WHERE image = ? ORDER BY name")?;
+    let names = statement.query_map([id.as_bytes()], |row| row.get::<_, String>(0))?;
+    let names = names.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+fn siblings(
+    connection: &Connection,
+    name: &Reference,
+) -> rusqlite::Result<Vec<(Platform, Digest)>> {
+    let select = "SELECT platform, image FROM platforms WHERE name = ? ORDER BY platform";
+    let mut statement = connection.prepare_cached(select)?;
+    let rows = statement.query_map([name.to_string()], |row| {
+        Ok((row.get::<_, String>(0)?, Digest::from_bytes(row.get(1)?)))
+    })?;
+    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let known = |(platform, id): (String, _)| Some((platform.parse().ok()?, id));
+    Ok(rows.into_iter().filter_map(known).collect())
+}
+
+/// Takes a name away, and with it the images that stood only beside the one that had it.
+fn take_name(transaction: &Transaction<'_>, name: &Reference) -> rusqlite::Result<()> {
+    let others = beside(transaction, name)?;
+    let name = name.to_string();
+    transaction.execute("DELETE FROM names WHERE name = ?", [&name])?;
+    transaction.execute("DELETE FROM platforms WHERE name = ?", [&name])?;
+    forget(transaction, &others)
+}
+
+/// The images of a name that do not have it themselves.
+fn beside(connection: &Connection, name: &Reference) -> rusqlite::Result<Vec<(Platform, Digest)>> {
+    let main = image_named(connection, name)?;
+    let mut all = siblings(connection, name)?;
+    all.retain(|(_, id)| Some(*id) != main);
+    Ok(all)
+}
+
+/// Removes those of the images that no name leads to any more.
+fn forget(transaction: &Transaction<'_>, images: &[(Platform, Digest)]) -> rusqlite::Result<()> {
+    let delete = "DELETE FROM images WHERE id = ?1
+        AND NOT EXISTS (SELECT 1 FROM names WHERE image = ?1)
+        AND NOT EXISTS (SELECT 1 FROM platforms WHERE image = ?1)";
+    let mut delete = transaction.prepare_cached(delete)?;
+    for (_, id) in images {
+        delete.execute([id.as_bytes()])?;
+    }
+    Ok(())
+}
+
+/// Makes it the name of one image.
 fn set_name(transaction: &Transaction<'_>, name: &Reference, id: &Digest) -> rusqlite::Result<()> {
     let insert = "INSERT OR REPLACE INTO names (name, image, tagged) VALUES (?, ?, ?)";
-    transaction.prepare_cached(insert)?.execute((
-        name.to_string(),
-        id.as_bytes(),
-        micros(Timestamp::now()),
-    ))?;
+    let text = name.to_string();
+    transaction.execute("DELETE FROM platforms WHERE name = ?", [&text])?;
+    transaction
+        .prepare_cached(insert)?
+        .execute((text, id.as_bytes(), micros(Timestamp::now())))?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use oci::media_type::Compression;
-use oci::{Digest, Key, KeyHasher, Reference};
+use oci::{Digest, Key, KeyHasher, Platform, Reference};
 use serde_json::json;
 use store::{
     Alike, Budget, Build, Failure, ImageRecord, NewSnapshot, OpenError, RanStep, Record,
@@ -416,6 +416,46 @@ fn a_name_moves_from_image_to_image() {
     assert!(store.remove_image(&two).unwrap());
     assert!(!store.remove_image(&two).unwrap());
     assert!(store.tag(&name("app"), &two).is_err());
+}
+
+#[test]
+fn images_for_several_platforms_go_by_one_name_and_go_with_it() {
+    let directory = scratch();
+    let store = Store::open(directory.path()).unwrap();
+    let host = Platform::host();
+    let other: Platform = if host.architecture == "riscv64" {
+        "linux/amd64".parse().unwrap()
+    } else {
+        "linux/riscv64".parse().unwrap()
+    };
+    let of_host = image(&store, "{\"host\":1}", None, &[]);
+    let of_other = image(&store, "{\"other\":1}", None, &[]);
+    let name: Reference = "app".parse().unwrap();
+    let both = [(other.clone(), of_other), (host.clone(), of_host)];
+    store.tag_platforms(&name, &both).unwrap();
+    assert_eq!(store.image_named(&name).unwrap().unwrap().id, of_host);
+    assert_eq!(store.platforms(&name).unwrap().len(), 2);
+    // Those that stand beside are no images of their own to people.
+    let listed: Vec<Digest> = store.images().unwrap().iter().map(|it| it.0.id).collect();
+    assert_eq!(listed, [of_host]);
+
+    let second: Reference = "app:2".parse().unwrap();
+    store.tag_platforms(&second, &both).unwrap();
+    store.untag(&name).unwrap();
+    assert!(
+        store.image(&of_other).unwrap().is_some(),
+        "the second name leads to it"
+    );
+    store.tag(&second, &of_host).unwrap();
+    assert!(store.image(&of_other).unwrap().is_none());
+    assert_eq!(store.platforms(&second).unwrap(), []);
+
+    let of_other = image(&store, "{\"other\":1}", None, &[]);
+    store
+        .tag_platforms(&second, &[(host, of_host), (other, of_other)])
+        .unwrap();
+    store.remove_image(&of_host).unwrap();
+    assert!(store.image(&of_other).unwrap().is_none());
 }
 
 #[test]

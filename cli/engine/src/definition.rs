@@ -14,6 +14,7 @@ use solve::progress::Warning;
 use crate::call::{Answer, Answered, Call};
 use crate::images::Bases;
 use crate::report::{Errand, Reporter};
+use crate::targets::Targets;
 use crate::{
     Allowed, BuildError, ContextFrom, DockerfileFrom, Engine, Place, PlanFailure, ReadError,
     Request,
@@ -81,12 +82,20 @@ impl Definition {
         request: &Request,
         bases: &Bases<'_>,
         reporter: &Reporter<'_>,
-    ) -> Result<Plan, BuildError> {
+    ) -> Result<Targets, BuildError> {
         let (parse, options) = self.parse(request)?;
-        let plan = lower::plan(&parse.dockerfile, &options, bases);
-        let plan = plan.map_err(|error| self.refuse(error))?;
-        self.warn(&plan, reporter);
-        Ok(plan)
+        let mut plans: Vec<Plan> = Vec::new();
+        for platform in platforms(request) {
+            let options = lower::Options {
+                platform,
+                name_platform: request.platforms.len() > 1,
+                ..options.clone()
+            };
+            let plan = lower::plan(&parse.dockerfile, &options, bases);
+            plans.push(plan.map_err(|error| self.refuse(error))?);
+        }
+        self.warn(&plans, reporter);
+        Ok(Targets::new(plans))
     }
 
     /// The tree, if all of it was understood.
@@ -163,7 +172,7 @@ impl Definition {
 
     fn options(&self, request: &Request, parse: &Parse) -> lower::Options {
         let host = Platform::host();
-        let platform = request.platform.clone().unwrap_or_else(|| host.clone());
+        let platform = platforms(request).swap_remove(0);
         lower::Options {
             target: request.target.clone(),
             build_args: request.build_args.clone(),
@@ -184,8 +193,14 @@ impl Definition {
         }
     }
 
-    fn warn(&self, plan: &Plan, reporter: &Reporter<'_>) {
-        for warning in plan.warnings.iter().cloned() {
+    /// Tells what is odd, each thing once, however many platforms it is odd for.
+    fn warn(&self, plans: &[Plan], reporter: &Reporter<'_>) {
+        let mut told = Vec::new();
+        for warning in plans.iter().flat_map(|plan| plan.warnings.iter().cloned()) {
+            if told.contains(&warning) {
+                continue;
+            }
+            told.push(warning.clone());
             reporter.warning(Warning {
                 rule: warning.rule.to_owned(),
                 url: warning.url(),
@@ -218,6 +233,14 @@ fn check_context(context: &ContextFrom) -> Result<(), ReadError> {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => Err(ReadError::NoDirectory { path: path.clone() }),
         Err(_) => Err(ReadError::NoContext { path: path.clone() }),
+    }
+}
+
+/// What is built for: this machine, unless the person says something else.
+fn platforms(request: &Request) -> Vec<Platform> {
+    match &request.platforms[..] {
+        [] => vec![Platform::host()],
+        some => some.to_vec(),
     }
 }
 

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use export::PullError;
+use export::{PullError, PushError};
 use llb::SourceRange;
 use lower::PlanError;
 use oci::Reference;
-use ops::{ChecksumError, OpError};
+use ops::{ChecksumError, ExecError, OpError};
 use registry::RegistryError;
 use snapshot::{DiffError, FilesError};
 use store::StoreError;
@@ -262,6 +262,21 @@ pub enum ExportError {
     /// The result could not be brought in from a cache.
     #[error(transparent)]
     Result(Box<StepError>),
+    /// A tar is of one file system.
+    #[error("a tar has the files of one platform: name one, or a directory with type=local")]
+    SeveralInTar,
+    /// There is nothing to call it by.
+    #[error("tag is needed when pushing to registry")]
+    NoTag,
+    /// A registry did not take it.
+    #[error("failed to push {name}")]
+    Push {
+        /// The image's name there.
+        name: Reference,
+        /// Why.
+        #[source]
+        source: Box<PushError>,
+    },
     /// The image could not be stored.
     #[error("failed to store the image")]
     Image(#[source] StoreError),
@@ -333,6 +348,12 @@ impl BuildError {
                     "name the Dockerfile with `-f`, or run in the directory that has it".to_owned(),
                 )
             }
+            Self::Step(failure) => match &failure.error {
+                StepError::Run(OpError::Exec(ExecError::Foreign { .. })) => Some(
+                    "`apt-get install qemu-user-static binfmt-support` registers emulators with the kernel; steps of a stage `FROM --platform=$BUILDPLATFORM` need none".to_owned(),
+                ),
+                _ => None,
+            },
             _ => None,
         }
     }

@@ -91,7 +91,7 @@ impl Engine {
         let reporter = Reporter::new(progress);
         let definition = Definition::read(request, &reporter)?;
         let bases = Bases::new(self, request, &reporter);
-        let plan = definition.plan(request, &bases, &reporter)?;
+        let targets = definition.plan(request, &bases, &reporter)?;
         let ledger = Ledger::default();
         let caches = Caches::none(self, &reporter);
         let begun = Begun {
@@ -104,14 +104,15 @@ impl Engine {
             engine: self,
             request,
             definition: &definition,
-            plan: &plan,
+            plan: &targets.whole,
+            targets: &targets.each,
             bases: &bases,
             reporter: &reporter,
             begun: &begun,
-            lifetimes: Lifetimes::of(&plan.graph),
+            lifetimes: Lifetimes::of(&targets.whole.graph),
         };
         let mut looking = Looking::new(&job);
-        if let Some(root) = plan.root {
+        for root in targets.each.iter().filter_map(|target| target.root) {
             looking.go(root.vertex)?;
             looking.judge(root.vertex)?;
         }

@@ -36,7 +36,11 @@ impl Images for Bases<'_> {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<BaseImage, ResolveError> {
-        let errand = format!("[internal] load metadata for {reference}");
+        let label = match self.request.platforms.len() {
+            0 | 1 => "internal".to_owned(),
+            _ => format!("{platform} internal"),
+        };
+        let errand = format!("[{label}] load metadata for {reference}");
         let found = self
             .reporter
             .errand(&errand, |_| self.find(reference, platform));
@@ -63,7 +67,7 @@ impl<'a> Bases<'a> {
         if self.request.pull == Pull::Always {
             return self.ask(reference, platform);
         }
-        let stored = self.stored(reference)?;
+        let stored = self.stored(reference, platform)?;
         match stored {
             Some(stored) if stored.fits(platform) => Ok(stored.into_base(reference)),
             // One for another platform is better than none.
@@ -76,10 +80,20 @@ impl<'a> Bases<'a> {
         }
     }
 
-    /// The image of the store that has this name, if all of it is there.
-    fn stored(&self, reference: &Reference) -> Result<Option<Stored>, ImageError> {
+    /// The image of the store that goes by this name, if all of it is there.
+    fn stored(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<Stored>, ImageError> {
         let store = &self.engine.store;
-        let Some(record) = store.image_named(reference)? else {
+        // Of several that go by the name, the one for the platform is meant.
+        let platforms = store.platforms(reference)?;
+        let record = match platforms.iter().find(|(it, _)| it == platform) {
+            Some((_, id)) => store.image(id)?,
+            None => store.image_named(reference)?,
+        };
+        let Some(record) = record else {
             return Ok(None);
         };
         if record.top.is_none() && !record.diff_ids.is_empty() {

@@ -26,6 +26,7 @@ mod report;
 mod request;
 mod session;
 mod solving;
+mod targets;
 mod worker;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub use forecast::{Forecast, Foreseen, Verdict};
 pub use ops::Cancel;
 pub use output::Built;
 pub use request::{
-    Allowed, ContextFrom, DockerfileFrom, Files, NoCache, Output, Pull, Request, SecretFrom,
+    Allowed, ContextFrom, DockerfileFrom, Files, NoCache, Output, Pull, Push, Request, SecretFrom,
 };
 pub use solve::progress;
 
@@ -113,7 +114,8 @@ impl Engine {
         let reporter = Reporter::new(progress);
         let definition = Definition::read(request, &reporter)?;
         let bases = Bases::new(self, request, &reporter);
-        Ok(definition.plan(request, &bases, &reporter)?.graph)
+        let targets = definition.plan(request, &bases, &reporter)?;
+        Ok(targets.whole.graph)
     }
 
     /// What the Dockerfile says about itself (`--call`). Runs nothing.
@@ -216,18 +218,20 @@ struct Begun<'a> {
 
 fn run(engine: &Engine, request: &Request, begun: &Begun<'_>) -> Result<Built, BuildError> {
     let reporter = begun.reporter;
+    output::check(request)?;
     let definition = Definition::read(request, reporter)?;
     let bases = Bases::new(engine, request, reporter);
-    let plan = definition.plan(request, &bases, reporter)?;
+    let targets = definition.plan(request, &bases, reporter)?;
     let work = Job {
         engine,
         request,
         definition: &definition,
-        plan: &plan,
+        plan: &targets.whole,
+        targets: &targets.each,
         bases: &bases,
         reporter,
         begun,
-        lifetimes: Lifetimes::of(&plan.graph),
+        lifetimes: Lifetimes::of(&targets.whole.graph),
     };
     // Digests of new layers are computed beside the steps that follow.
     thread::scope(|scope| {
@@ -242,7 +246,10 @@ struct Job<'a> {
     engine: &'a Engine,
     request: &'a Request,
     definition: &'a Definition,
+    /// The graph and layers of all platforms.
     plan: &'a Plan,
+    /// What the image of each platform is made of.
+    targets: &'a [Plan],
     bases: &'a Bases<'a>,
     reporter: &'a Reporter<'a>,
     begun: &'a Begun<'a>,

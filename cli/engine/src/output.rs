@@ -5,28 +5,48 @@ mod files;
 use std::fs;
 use std::path::Path;
 
-use oci::{Digest, ImageConfig, Reference};
+use export::{PushState, PushWatch, PushedImage, Pushing};
+use lower::Plan;
+use oci::{Digest, ImageConfig, Platform, Reference, media_type};
 use ops::Ref;
 use serde_json::json;
 use store::{ImageRecord, SnapshotId, SnapshotRow, StoreError};
 
 use crate::image::{self, LayerTime};
+use crate::late;
 use crate::layers::{Layers, LayersError};
 use crate::report::Errand;
 use crate::solving::Solved;
-use crate::{BuildError, ExportError, Job, Output, Request};
+use crate::{BuildError, Cancel, ExportError, Job, Output, Request};
 
 /// What a build came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// The image's id, the digest of its config; `None` where no image was asked for.
     pub image: Option<Digest>,
+    /// The images of all platforms, by their ids, if it was asked for images.
+    pub images: Vec<(Platform, Digest)>,
     /// The names that it has got.
     pub names: Vec<Reference>,
+    /// What registries call it, where it was given to one.
+    pub pushed: Option<PushedImage>,
     /// How many steps there were.
     pub steps: u32,
     /// How many of them were cached.
     pub cached: u32,
+}
+
+/// Refuses at once what could only fail at the end.
+pub(crate) fn check(request: &Request) -> Result<(), ExportError> {
+    request.outputs.iter().try_for_each(|output| match output {
+        Output::Image | Output::CacheOnly => Ok(()),
+        Output::Push(push) if push.names.is_empty() && request.tags.is_empty() => {
+            Err(ExportError::NoTag)
+        }
+        Output::Push(_) => Ok(()),
+        Output::Tar(_) if request.platforms.len() > 1 => Err(ExportError::SeveralInTar),
+        Output::Local(_) | Output::Tar(_) => Ok(()),
+    })
 }
 
 /// Makes of the result what the request asks for.
@@ -36,16 +56,25 @@ pub(crate) fn export(
     layers: &Layers<'_, '_>,
 ) -> Result<Built, BuildError> {
     let request = job.request;
-    let wants_image = request.outputs.is_empty() || request.outputs.contains(&Output::Image);
+    let is_image = |output: &Output| matches!(output, Output::Image | Output::Push(_));
+    let wants_image = request.outputs.is_empty() || request.outputs.iter().any(is_image);
     let mut built = Built {
         image: None,
+        images: Vec::new(),
         names: Vec::new(),
+        pushed: None,
         steps: solved.steps,
         cached: solved.cached,
     };
     if wants_image {
-        let export = |errand: &Errand<'_>| export_image(job, solved, layers, errand);
-        built.image = Some(job.reporter.errand("exporting to image", export)?);
+        job.reporter.errand("exporting to image", |errand| {
+            built.images = export_images(job, solved, layers, errand)?;
+            built.pushed = push(job, &built.images, errand)?;
+            Ok::<(), ExportError>(())
+        })?;
+        let host = Platform::host();
+        let of_host = built.images.iter().find(|(platform, _)| *platform == host);
+        built.image = of_host.or(built.images.first()).map(|(_, id)| *id);
         built.names.clone_from(&request.tags);
     }
     files::export(job, solved)?;
@@ -53,18 +82,41 @@ pub(crate) fn export(
     Ok(built)
 }
 
-fn export_image(
+/// Makes the image of each platform, and gives all of them the request's names.
+fn export_images(
     job: &Job<'_>,
     solved: &Solved,
     layers: &Layers<'_, '_>,
     errand: &Errand<'_>,
+) -> Result<Vec<(Platform, Digest)>, ExportError> {
+    let mut images = Vec::new();
+    for (target, output) in job.targets.iter().zip(&solved.outputs) {
+        let id = export_image(job, (target, output.as_ref()), layers, errand)?;
+        images.push((target.config.platform(), id));
+    }
+    for name in &job.request.tags {
+        let named = errand.part(
+            &format!("naming to {name}"),
+            || put_name(job, name, &images),
+            |_| 0,
+        );
+        named.map_err(ExportError::Image)?;
+    }
+    Ok(images)
+}
+
+fn export_image(
+    job: &Job<'_>,
+    (target, output): (&Plan, Option<&late::Output>),
+    layers: &Layers<'_, '_>,
+    errand: &Errand<'_>,
 ) -> Result<Digest, ExportError> {
     let store = &job.engine.store;
-    let chain = top(job, solved, errand)?
+    let chain = top(job, output, errand)?
         .map_or(Ok(Vec::new()), |top| store.ancestry(top))
         .map_err(ExportError::Image)?;
     let digests = errand.part("exporting layers", || layers.digests(&chain), |_| 0);
-    let digests = digests.map_err(|error| unexported(job, &chain, error))?;
+    let digests = digests.map_err(|error| unexported(job, target, &chain, error))?;
     let times: Vec<LayerTime> = digests
         .iter()
         .zip(&chain)
@@ -73,7 +125,7 @@ fn export_image(
             created: row.created,
         })
         .collect();
-    let config = image::config(job.plan, &times);
+    let config = image::config(target, &times);
     let bytes = match job.request.inline_cache {
         true => with_cache(job, &config, &chain).map_err(ExportError::Image)?,
         false => config.to_json(),
@@ -85,25 +137,16 @@ fn export_image(
         |_| 0,
     );
     stored.map_err(ExportError::Image)?;
-    for name in &job.request.tags {
-        let named = errand.part(
-            &format!("naming to {name}"),
-            || put_name(job, name, &id),
-            |_| 0,
-        );
-        named.map_err(ExportError::Image)?;
-    }
     Ok(id)
 }
 
-/// The result's uppermost layer, which may have to be brought in; `None` is scratch.
+/// A result's uppermost layer, which may have to be brought in; `None` is scratch.
 fn top(
     job: &Job<'_>,
-    solved: &Solved,
+    output: Option<&late::Output>,
     errand: &Errand<'_>,
 ) -> Result<Option<SnapshotId>, ExportError> {
-    let result = solved.output.as_ref();
-    let result = result.map(|it| it.bring(job, errand.vertex(), &job.request.cancel));
+    let result = output.map(|it| it.bring(job, errand.vertex(), &job.request.cancel));
     match result.transpose() {
         Ok(Some(Ref::Snapshot(top))) => Ok(top),
         Ok(Some(Ref::Local(_)) | None) => Ok(None),
@@ -135,6 +178,60 @@ fn with_cache(
     Ok(serde_json::to_vec(&value).expect("a config holds nothing that JSON cannot"))
 }
 
+/// Gives the images to the registries that the request names, under each of their names.
+fn push(
+    job: &Job<'_>,
+    images: &[(Platform, Digest)],
+    errand: &Errand<'_>,
+) -> Result<Option<PushedImage>, ExportError> {
+    let (engine, request) = (job.engine, job.request);
+    let mut records = Vec::new();
+    for (_, id) in images {
+        records.extend(engine.store.image(id).map_err(ExportError::Image)?);
+    }
+    let pushes = request.outputs.iter().filter_map(|output| match output {
+        Output::Push(push) => Some(push),
+        _ => None,
+    });
+    let mut pushed = None;
+    for push in pushes {
+        let names = match &push.names[..] {
+            [] => &request.tags,
+            names => names,
+        };
+        for name in names {
+            let pushing = Pushing {
+                reference: name,
+                images: &records,
+                options: push.options,
+            };
+            let watch = Watch(&request.cancel);
+            let (snapshots, registries) = (&engine.snapshots, &engine.registries);
+            let send = || export::push(snapshots, registries, &pushing, &watch);
+            let image = errand.part(&format!("pushing layers for {name}"), send, |_| 0);
+            let image = image.map_err(|source| ExportError::Push {
+                name: name.clone(),
+                source: Box::new(source),
+            })?;
+            let manifest = format!("pushing manifest for {}", name.pinned(image.digest));
+            errand.part(&manifest, || (), |()| 0);
+            pushed = Some(image);
+        }
+    }
+    Ok(pushed)
+}
+
+/// Only knows whether the person has given up.
+struct Watch<'a>(&'a Cancel);
+
+impl PushWatch for Watch<'_> {
+    fn layer(&self, _: &Digest, _: PushState) {}
+
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
 /// Stores an image; nothing is written if it is there.
 fn put(
     job: &Job<'_>,
@@ -164,24 +261,41 @@ fn put(
     store.put_image(&image, &[])
 }
 
-fn put_name(job: &Job<'_>, name: &Reference, id: &Digest) -> Result<(), StoreError> {
+fn put_name(
+    job: &Job<'_>,
+    name: &Reference,
+    images: &[(Platform, Digest)],
+) -> Result<(), StoreError> {
     let store = &job.engine.store;
-    if store.image_named(name)?.is_none_or(|known| known.id != *id) {
+    let known = store.platforms(name)?;
+    let [(_, id)] = images else {
+        let is_known = |image| known.contains(image);
+        if known.len() != images.len() || !images.iter().all(is_known) {
+            store.tag_platforms(name, images)?;
+        }
+        return Ok(());
+    };
+    if !known.is_empty() || store.image_named(name)?.is_none_or(|known| known.id != *id) {
         store.tag(name, id)?;
     }
     Ok(())
 }
 
-fn unexported(job: &Job<'_>, chain: &[SnapshotRow], error: LayersError) -> ExportError {
+fn unexported(
+    job: &Job<'_>,
+    target: &Plan,
+    chain: &[SnapshotRow],
+    error: LayersError,
+) -> ExportError {
     match error {
         LayersError::Store(error) => ExportError::Image(error),
         LayersError::Diff(id, source) => {
-            let base = chain.len().saturating_sub(job.plan.layers.len());
+            let base = chain.len().saturating_sub(target.layers.len());
             let position = chain
                 .iter()
                 .position(|row| row.id == id)
                 .and_then(|it| it.checked_sub(base));
-            let layer = position.and_then(|it| job.plan.layers.get(it));
+            let layer = position.and_then(|it| target.layers.get(it));
             let name = layer.map(|it| {
                 job.plan
                     .graph
@@ -217,7 +331,21 @@ fn metadata(built: &Built) -> String {
             json!(id.to_string()),
         );
         // An image in the store has no manifest; Docker's own store names it by its config too.
-        fields.insert("containerimage.digest".to_owned(), json!(id.to_string()));
+        let digest = built.pushed.map_or(*id, |pushed| pushed.digest);
+        fields.insert(
+            "containerimage.digest".to_owned(),
+            json!(digest.to_string()),
+        );
+    }
+    if let Some(pushed) = &built.pushed {
+        let media_type = match built.images.len() {
+            1 => media_type::MANIFEST,
+            _ => media_type::INDEX,
+        };
+        fields.insert(
+            "containerimage.descriptor".to_owned(),
+            json!({ "mediaType": media_type, "digest": pushed.digest, "size": pushed.size }),
+        );
     }
     if !built.names.is_empty() {
         let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
@@ -241,6 +369,8 @@ mod tests {
     fn the_metadata_file_names_the_image() {
         let built = Built {
             image: Some(Digest::of(b"")),
+            images: Vec::new(),
+            pushed: None,
             names: vec!["demo".parse().unwrap(), "demo:2".parse().unwrap()],
             steps: 1,
             cached: 0,

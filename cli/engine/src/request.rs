@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use export::SaveOptions;
 use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
 use remote::{Backend, CacheTo};
@@ -25,8 +26,8 @@ pub struct Request {
     pub build_args: BTreeMap<String, String>,
     /// `--label`
     pub labels: BTreeMap<String, String>,
-    /// `--platform`; the host's where `None`.
-    pub platform: Option<Platform>,
+    /// `--platform`: what is built for, each once; the host where there is none.
+    pub platforms: Vec<Platform>,
     /// `--no-cache` and `--no-cache-filter`
     pub no_cache: NoCache,
     /// `--network`
@@ -98,6 +99,8 @@ pub enum DockerfileFrom {
 pub enum Output {
     /// An image in the store, under the request's tags.
     Image,
+    /// An image in the store, which is then given to registries as well.
+    Push(Push),
     /// Nothing: the steps run and are in the cache.
     CacheOnly,
     /// The files of the result in a directory (`type=local`).
@@ -114,6 +117,15 @@ pub struct Files {
     pub destination: Option<PathBuf>,
     /// Whether they stand in a directory named for their platform (`linux_amd64`).
     pub platform_split: bool,
+}
+
+/// How an image is given to registries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Push {
+    /// The names it gets there; the request's tags where there are none.
+    pub names: Vec<Reference>,
+    /// How layers are packed: as they are packed already, or with gzip, unless it says otherwise.
+    pub options: SaveOptions,
 }
 
 /// When a registry is asked for the images that a Dockerfile names.
@@ -146,7 +158,7 @@ impl Request {
             target: None,
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
-            platform: None,
+            platforms: Vec::new(),
             no_cache: NoCache::Off,
             network: Network::Default,
             extra_hosts: BTreeMap::new(),

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender};
 use llb::op::Source;
-use llb::{Key, Op, VertexId};
+use llb::{Input, Key, Op, VertexId};
 use ops::Ref;
 use solve::progress::{VertexError, VertexStatus};
 use solve::{
@@ -26,8 +26,8 @@ use crate::{BuildError, Cancel, Job, StepError, StepFailure};
 
 /// What solving a graph came to.
 pub(crate) struct Solved {
-    /// The result; `None` is scratch.
-    pub(crate) output: Option<Output>,
+    /// The result of each platform; `None` is scratch.
+    pub(crate) outputs: Vec<Option<Output>>,
     /// How many vertices there were.
     pub(crate) steps: u32,
     /// How many of them were cached.
@@ -63,13 +63,15 @@ pub(crate) fn solve<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     layers: &Layers<'scope, 'env>,
 ) -> Result<Solved, BuildError> {
-    let Some(root) = job.plan.root else {
+    let roots: Vec<Option<Input>> = job.targets.iter().map(|target| target.root).collect();
+    let vertices: Vec<VertexId> = roots.iter().flatten().map(|root| root.vertex).collect();
+    if vertices.is_empty() {
         return Ok(Solved {
-            output: None,
+            outputs: vec![None; roots.len()],
             steps: 0,
             cached: 0,
         });
-    };
+    }
     let (sender, receiver) = crossbeam_channel::unbounded();
     let given_up = sender.clone();
     // Nobody may be listening any more, which is fine.
@@ -81,7 +83,7 @@ pub(crate) fn solve<'scope, 'env>(
         parallelism: job.request.parallelism,
         ..Options::default()
     };
-    let scheduler = Scheduler::new(&job.plan.graph, vec![root.vertex], options);
+    let scheduler = Scheduler::new(&job.plan.graph, vertices, options);
     let mut solving = Solving::new(job, scope, layers, sender);
     let outcome = solving.turn(scheduler, &receiver)?;
     if let Some(panic) = solving.panic.take() {
@@ -89,12 +91,16 @@ pub(crate) fn solve<'scope, 'env>(
     }
     match (outcome, solving.failure.take()) {
         (Outcome::Solved(results), None) => {
-            let output = OutputOf {
-                result: results[0],
-                output: root.output,
+            let mut results = results.into_iter();
+            let output = |root: Option<Input>| {
+                let (root, result) = root.zip(results.next())?;
+                Some(solving.results.output(OutputOf {
+                    result,
+                    output: root.output,
+                }))
             };
             Ok(Solved {
-                output: Some(solving.results.output(output)),
+                outputs: roots.into_iter().map(output).collect(),
                 steps: count(job.plan.graph.len()),
                 cached: count(solving.cached.len()),
             })

@@ -1,5 +1,6 @@
 //! Runs the process of an exec op in a sandbox on its mounts.
 
+mod foreign;
 mod mounts;
 mod output;
 
@@ -13,6 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use llb::op::{Exec, Network, Security, Ulimit};
+use oci::Platform;
+use rustix::io::Errno;
 use sandbox::network::{self, Lease, LeaseError};
 use sandbox::{
     Exit, Limits, Privileges, Resource, Rlimit, SpawnError, Spec, Status, Stdio, WaitError,
@@ -58,6 +61,18 @@ pub enum ExecError {
         /// Why it did not.
         #[source]
         source: SpawnError,
+    },
+    /// The process is of a program for another processor, and nobody emulates that here.
+    #[error(
+        "process {command:?} did not start: it is for linux/{architecture}, this machine is {host}, and no emulator is registered"
+    )]
+    Foreign {
+        /// What was to run.
+        command: String,
+        /// What it is for, in Go's words.
+        architecture: &'static str,
+        /// What we are.
+        host: Platform,
     },
     /// How it ended is not known.
     #[error(transparent)]
@@ -257,6 +272,32 @@ impl Drop for Alarm {
     }
 }
 
+/// Why a process did not start: because it cannot on this machine, where that is the reason.
+fn unstarted(exec: &Exec, files: &Root, source: SpawnError) -> ExecError {
+    let command = exec.args.join(" ");
+    let foreign = match &source {
+        SpawnError::NotExecutable { program, source }
+            if source.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) =>
+        {
+            let path = exec
+                .env
+                .iter()
+                .rev()
+                .find_map(|line| line.strip_prefix("PATH="));
+            foreign::architecture(files, program, &exec.cwd, path.unwrap_or_default())
+        }
+        _ => None,
+    };
+    match foreign {
+        Some(architecture) => ExecError::Foreign {
+            command,
+            architecture,
+            host: Platform::host(),
+        },
+        None => ExecError::Spawn { command, source },
+    }
+}
+
 fn once(
     ops: &Ops,
     exec: &Exec,
@@ -270,8 +311,8 @@ fn once(
         target: "/".to_owned(),
         source,
     };
-    let account =
-        Accounts::read(&Root::from_fd(root.try_clone().map_err(in_root)?))?.find(&exec.user)?;
+    let files = Root::from_fd(root.try_clone().map_err(in_root)?);
+    let account = Accounts::read(&files)?.find(&exec.user)?;
     let reach = Reach::of(ops, exec)?;
     reach.tell(ops, context);
     let command = exec.args.join(" ");
@@ -301,10 +342,9 @@ fn once(
         limits: limits(exec)?,
         ..Spec::new(root, exec.args.iter().map(String::as_str))
     };
-    let mut running = sandbox::spawn(spec).map_err(|source| ExecError::Spawn {
-        command: command.clone(),
-        source,
-    })?;
+    let mut running = sandbox::spawn(spec).map_err(|source| unstarted(exec, &files, source))?;
+    // An open directory below the root would keep it from being unmounted.
+    drop(files);
     let handle = running.handle();
     // A process that is over already cannot be killed, which is fine.
     let _stop = context.cancel.on_cancel(move || drop(handle.kill()));

@@ -4,12 +4,12 @@ mod archive;
 pub(crate) mod layer;
 mod pipe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci::media_type::{self, Compression};
-use oci::{Digest, ImageConfig, Reference};
+use oci::{Digest, ImageConfig, Platform, Reference};
 use serde::Serialize;
 use snapshot::{DiffError, Snapshots};
 use store::{ImageRecord, ResolveError, SnapshotId, SnapshotRow, Store, StoreError};
@@ -89,7 +89,7 @@ pub enum Output<'a> {
 }
 
 /// How an archive is written.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SaveOptions {
     /// How layers are packed. Without it they stay as the store has them, and those the store has
     /// as files are not packed, which is what docker does and the fastest.
@@ -102,6 +102,8 @@ pub struct SaveOptions {
 struct Chosen {
     record: ImageRecord,
     names: Vec<Reference>,
+    /// The names under which it is one of several, for their platforms.
+    shared: Vec<Reference>,
 }
 
 /// An image written.
@@ -137,19 +139,34 @@ fn choose(store: &Store, words: &[impl AsRef<str>]) -> Result<Vec<Chosen>, SaveE
     let mut images: Vec<Chosen> = Vec::new();
     for word in words {
         for (record, name) in meant(store, word.as_ref())? {
-            let known = images.iter().position(|it| it.record.id == record.id);
-            let index = known.unwrap_or_else(|| {
-                images.push(Chosen {
-                    record,
-                    names: Vec::new(),
-                });
-                images.len() - 1
-            });
-            let names = &mut images[index].names;
-            names.extend(name.filter(|name| !names.contains(name)));
+            let platforms = name.as_ref().map(|name| store.platforms(name));
+            let platforms = platforms.transpose()?.unwrap_or_default();
+            for (_, id) in &platforms {
+                if let Some(image) = store.image(id)? {
+                    let shared = &mut chosen(&mut images, image).shared;
+                    shared.extend(name.clone().filter(|name| !shared.contains(name)));
+                }
+            }
+            if platforms.is_empty() {
+                let names = &mut chosen(&mut images, record).names;
+                names.extend(name.filter(|name| !names.contains(name)));
+            }
         }
     }
     Ok(images)
+}
+
+fn chosen(images: &mut Vec<Chosen>, record: ImageRecord) -> &mut Chosen {
+    let known = images.iter().position(|it| it.record.id == record.id);
+    let index = known.unwrap_or_else(|| {
+        images.push(Chosen {
+            record,
+            names: Vec::new(),
+            shared: Vec::new(),
+        });
+        images.len() - 1
+    });
+    &mut images[index]
 }
 
 fn meant(store: &Store, word: &str) -> Result<Vec<(ImageRecord, Option<Reference>)>, SaveError> {
@@ -291,10 +308,22 @@ pub(crate) fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>, SaveE
 }
 
 fn write_indices(archive: &mut ArchiveWriter<'_>, images: &[Written]) -> Result<(), SaveError> {
+    let mut manifests: Vec<Descriptor> = images.iter().flat_map(index_entries).collect();
+    let shared: BTreeSet<&Reference> = images.iter().flat_map(|it| &it.chosen.shared).collect();
+    for name in shared {
+        let of_name = images.iter().filter(|it| it.chosen.shared.contains(name));
+        let nested = Index {
+            schema_version: 2,
+            media_type: media_type::INDEX,
+            manifests: of_name.map(index_entry).collect(),
+        };
+        let entry = archive.blob(media_type::INDEX, &json(&nested))?;
+        manifests.push(named(&entry, name));
+    }
     let index = Index {
         schema_version: 2,
         media_type: media_type::INDEX,
-        manifests: images.iter().flat_map(index_entries).collect(),
+        manifests,
     };
     archive.file("index.json", &json(&index))?;
     let entries: Vec<DockerEntry> = images.iter().map(docker_entry).collect();
@@ -309,30 +338,42 @@ fn write_indices(archive: &mut ArchiveWriter<'_>, images: &[Written]) -> Result<
 
 /// The image in `index.json`: once a name, so that readers can pick it by any.
 fn index_entries(image: &Written) -> Vec<Descriptor> {
-    let mut bare = image.manifest.clone();
-    bare.platform = Some((&image.config.platform()).into());
-    if image.chosen.names.is_empty() {
+    let bare = index_entry(image);
+    if image.chosen.names.is_empty() && image.chosen.shared.is_empty() {
         return vec![bare];
     }
-    let named = |name: &Reference| {
-        let mut entry = bare.clone();
-        entry
-            .annotations
-            .insert("io.containerd.image.name".to_owned(), name.to_string());
-        let short = name.tag().map_or_else(|| name.to_string(), str::to_owned);
-        entry
-            .annotations
-            .insert("org.opencontainers.image.ref.name".to_owned(), short);
-        entry
-    };
-    image.chosen.names.iter().map(named).collect()
+    let names = image.chosen.names.iter();
+    names.map(|name| named(&bare, name)).collect()
+}
+
+/// The image in an index, by its platform.
+fn index_entry(image: &Written) -> Descriptor {
+    let mut entry = image.manifest.clone();
+    entry.platform = Some((&image.config.platform()).into());
+    entry
+}
+
+fn named(entry: &Descriptor, name: &Reference) -> Descriptor {
+    let mut entry = entry.clone();
+    entry
+        .annotations
+        .insert("io.containerd.image.name".to_owned(), name.to_string());
+    let short = name.tag().map_or_else(|| name.to_string(), str::to_owned);
+    entry
+        .annotations
+        .insert("org.opencontainers.image.ref.name".to_owned(), short);
+    entry
 }
 
 fn docker_entry(image: &Written) -> DockerEntry {
+    // Docker's own list knows no platforms: there the host's image has the name.
+    let is_hosts = image.config.platform() == Platform::host();
+    let shared = image.chosen.shared.iter().filter(|_| is_hosts);
     let tags: Vec<String> = image
         .chosen
         .names
         .iter()
+        .chain(shared)
         .filter(|name| name.tag().is_some())
         .map(Reference::familiar)
         .collect();

@@ -5,6 +5,7 @@
 
 pub mod busybox;
 pub mod docker_registry;
+pub mod emulation;
 pub mod expect;
 pub mod filter;
 pub mod leftovers;

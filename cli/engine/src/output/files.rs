@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use lower::Plan;
 use snapshot::Plain;
 
 use crate::report::Errand;
@@ -23,7 +24,7 @@ pub(super) fn export(job: &Job<'_>, solved: &Solved) -> Result<(), ExportError> 
                 let pack = |errand: &Errand<'_>| tar(job, solved, files, errand);
                 job.reporter.errand("exporting to client tarball", pack)?;
             }
-            Output::Image | Output::CacheOnly => {}
+            Output::Image | Output::Push(_) | Output::CacheOnly => {}
         }
     }
     Ok(())
@@ -37,14 +38,22 @@ fn directory(
 ) -> Result<u64, ExportError> {
     let snapshots = &job.engine.snapshots;
     let to = files.destination.as_deref().unwrap_or(Path::new("."));
-    let plain = plain(job, files);
-    let top = super::top(job, solved, errand)?;
-    let copied = errand.part(
-        "copying files",
-        || snapshots.write_directory(top, &plain, to),
-        |copied| copied.as_ref().copied().unwrap_or(0),
-    );
-    copied.map_err(ExportError::Files)
+    let mut bytes = 0;
+    for (target, output) in job.targets.iter().zip(&solved.outputs) {
+        let plain = plain(job, target, files);
+        let top = super::top(job, output.as_ref(), errand)?;
+        let name = match job.targets.len() {
+            1 => "copying files".to_owned(),
+            _ => format!("copying files {}", target.platform),
+        };
+        let copied = errand.part(
+            &name,
+            || snapshots.write_directory(top, &plain, to),
+            |copied| copied.as_ref().copied().unwrap_or(0),
+        );
+        bytes += copied.map_err(ExportError::Files)?;
+    }
+    Ok(bytes)
 }
 
 fn tar(
@@ -54,8 +63,9 @@ fn tar(
     errand: &Errand<'_>,
 ) -> Result<u64, ExportError> {
     let snapshots = &job.engine.snapshots;
-    let plain = plain(job, files);
-    let top = super::top(job, solved, errand)?;
+    let (target, output) = (&job.targets[0], solved.outputs[0].as_ref());
+    let plain = plain(job, target, files);
+    let top = super::top(job, output, errand)?;
     let write = |out: &mut dyn Write| snapshots.write_tar(top, &plain, out);
     let pack = || match &files.destination {
         None => write(&mut BufWriter::new(io::stdout().lock())).map_err(ExportError::Files),
@@ -66,12 +76,12 @@ fn tar(
     })
 }
 
-fn plain(job: &Job<'_>, files: &Files) -> Plain {
-    let platform = &job.plan.platform;
-    let name = || platform.to_string().replace('/', "_");
+/// Of several platforms, each has a directory of its own.
+fn plain(job: &Job<'_>, target: &Plan, files: &Files) -> Plain {
+    let name = || target.platform.to_string().replace('/', "_");
     Plain {
-        epoch: job.plan.source_date_epoch,
-        below: files.platform_split.then(name),
+        epoch: target.source_date_epoch,
+        below: (files.platform_split || job.targets.len() > 1).then(name),
     }
 }
 

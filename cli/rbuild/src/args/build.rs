@@ -30,7 +30,7 @@ pub(crate) struct BuildArgs {
     /// Fail where a --build-arg is declared by no ARG
     #[arg(long, help_heading = "What to build")]
     pub(crate) strict_args: bool,
-    /// The platform to build for
+    /// The platform to build for; of several, the images go by one name
     #[arg(
         long,
         value_name = "OS/ARCH",
@@ -101,7 +101,7 @@ pub(crate) struct BuildArgs {
     /// A label for the image
     #[arg(long, value_name = "KEY=VALUE", help_heading = "What becomes of it")]
     pub(crate) label: Vec<String>,
-    /// Where the result goes: `type=image` (the default), `type=docker,dest=FILE`, `type=oci,dest=FILE`,
+    /// Where the result goes: `type=image` (the default), `type=registry`, `type=docker,dest=FILE`, `type=oci,dest=FILE`,
     /// `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
     #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]
     pub(crate) output: Vec<String>,
@@ -165,6 +165,9 @@ pub(crate) struct BuildArgs {
     /// How many steps run at once [default: all that can]
     #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
+    /// Give the image to the registries that its names name; the same as --output=type=registry
+    #[arg(long, help_heading = "What becomes of it")]
+    pub(crate) push: bool,
     /// What rbuild does anyway, accepted for docker's sake
     #[arg(long, hide = true)]
     load: bool,

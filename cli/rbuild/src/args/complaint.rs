@@ -60,8 +60,6 @@ const LATER: &[&str] = &[
     "--policy",
     "--provenance",
     "--sbom",
-    "--pull",
-    "--push",
     "--isolation",
     "--security-opt",
     "--squash",
@@ -98,8 +96,8 @@ mod tests {
     fn what_cannot_be_meant_is_answered_in_a_line_or_two() {
         let table = [
             (
-                "rbuild build --push .",
-                "error: `--push` is not supported yet\n125",
+                "rbuild build --squash .",
+                "error: `--squash` is not supported yet\n125",
             ),
             (
                 "rbuild build --cache-from=x .",

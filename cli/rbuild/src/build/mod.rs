@@ -13,6 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::{BuildError, Built, Engine, ReadError};
+use oci::Reference;
+use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
 use store::Store;
 
@@ -46,7 +48,7 @@ pub(crate) const SYNC_LIMIT: Duration = Duration::from_secs(2);
 /// Builds, shows how, and says what came of it.
 pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<(), Fault> {
     let mut meant = Meant::read(args, |name| std::env::var(name).ok())?;
-    let engine = Engine::with_registries(store, registries::client()?);
+    let engine = Engine::with_registries(store, registries(&meant.outputs)?);
     meant.open_caches(engine.registries())?;
     if args.graph == Some(GraphFormat::Dot) {
         let graph = engine
@@ -124,7 +126,7 @@ fn write_archive(
     packing: Packing,
 ) -> Result<(), Fault> {
     let names: Vec<String> = match &built.names[..] {
-        [] => built.image.iter().map(ToString::to_string).collect(),
+        [] => built.images.iter().map(|(_, id)| id.to_string()).collect(),
         names => names.iter().map(ToString::to_string).collect(),
     };
     let fault = |fault: Fault| fault.prefix("ERROR: failed to build: ");
@@ -176,11 +178,30 @@ fn canceled(interrupt: &Interrupt) -> Fault {
         .exit(exit)
 }
 
+/// Who speaks to registries, as the person trusts them.
+fn registries(outputs: &[Output]) -> Result<Client, Fault> {
+    let mut settings = registries::settings()?;
+    for output in outputs {
+        if let Output::Push(push) = output
+            && push.insecure
+        {
+            for name in push
+                .names
+                .iter()
+                .filter_map(|it| it.parse::<Reference>().ok())
+            {
+                settings.allow_insecure(name.registry());
+            }
+        }
+    }
+    Ok(Client::new(settings, Box::new(DockerConfig)))
+}
+
 fn refuse_terminal(outputs: &[Output]) -> Result<(), Fault> {
     let to_stdout = |output: &&Output| match output {
         Output::Archive { destination, .. } => destination.is_none(),
         Output::Tar(files) => files.destination.is_none(),
-        Output::Image | Output::CacheOnly | Output::Local(_) => false,
+        Output::Image { .. } | Output::Push(_) | Output::CacheOnly | Output::Local(_) => false,
     };
     let count = outputs.iter().filter(to_stdout).count();
     if count > 1 {

@@ -12,7 +12,12 @@ use crate::spec::fields;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Output {
     /// Into the store, as an image.
-    Image,
+    Image {
+        /// Names that the option gives to the image.
+        names: Vec<String>,
+    },
+    /// Into registries as well.
+    Push(Push),
     /// Nowhere: only the cache knows it.
     CacheOnly,
     /// Into an archive as well.
@@ -48,9 +53,24 @@ impl Packing {
     }
 }
 
+/// How an image goes into registries.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Push {
+    /// Its names there; those of `--tag` where there are none.
+    pub(crate) names: Vec<String>,
+    /// How its layers are packed.
+    pub(crate) packing: Packing,
+    /// Whether the registries may be spoken to in plain http, or with any certificate.
+    pub(crate) insecure: bool,
+}
+
 /// The fields of one `--output`.
 #[derive(Default)]
 struct Fields {
+    /// `push=true`
+    push: bool,
+    /// `registry.insecure=true`
+    insecure: bool,
     kind: Option<String>,
     destination: Option<String>,
     names: Vec<String>,
@@ -72,13 +92,24 @@ impl Output {
             destination: destination.clone(),
             platform_split: fields.platform_split,
         };
+        let pushes = fields.push || fields.kind.as_deref() == Some("registry");
         match fields.kind.as_deref() {
+            Some("image" | "registry") if pushes && destination.is_none() => Ok(Self::Push(Push {
+                names: fields.names,
+                packing: fields.packing,
+                insecure: fields.insecure,
+            })),
+            _ if pushes => Err(wrong(text, "only images are pushed")),
             Some("image") if fields.destination.is_some() => {
                 Err(Fault::usage("`--output type=image` has no `dest=`").hint(KNOWN))
             }
-            Some("image") => Ok(Self::Image),
+            Some("image") => Ok(Self::Image {
+                names: fields.names,
+            }),
             Some("cacheonly") => Ok(Self::CacheOnly),
-            Some("docker") if fields.destination.is_none() => Ok(Self::Image),
+            Some("docker") if fields.destination.is_none() => Ok(Self::Image {
+                names: fields.names,
+            }),
             // One archive serves both: an OCI layout with docker's manifest.json.
             Some("docker" | "oci") => Ok(Self::Archive {
                 destination,
@@ -90,7 +121,6 @@ impl Output {
             )),
             Some("local") => Ok(Self::Local(files)),
             Some("tar") => Ok(Self::Tar(files)),
-            Some("registry") => Err(later("`--output type=registry`")),
             Some(kind) => Err(Fault::usage(format!("`{kind}` is no type of output")).hint(KNOWN)),
             None => Err(Fault::usage(format!("`--output {text}` says no type")).hint(KNOWN)),
         }
@@ -125,6 +155,9 @@ impl Fields {
                         level.map_err(|_| wrong(text, &format!("`{value}` is no level")))?;
                     read.packing.level = Some(level);
                 }
+                ("push", "true" | "1") => read.push = true,
+                ("registry.insecure", "true" | "1") => read.insecure = true,
+                ("registry.insecure", "false" | "0") => {}
                 ("platform-split", "true" | "1") => read.platform_split = true,
                 ("mode", "delete") => {
                     return Err(wrong(text, "rbuild does not delete what is in a directory"));
@@ -201,8 +234,8 @@ mod tests {
     #[test]
     fn outputs_are_bxs() {
         let table = [
-            ("type=image", "Image"),
-            ("type=docker", "Image"),
+            ("type=image", "Image { names: [] }"),
+            ("type=docker", "Image { names: [] }"),
             ("type=cacheonly", "CacheOnly"),
             (
                 "type=docker,dest=x.tar",
@@ -228,7 +261,15 @@ mod tests {
                 "type=oci,dest=x,compression-level=1",
                 "error: `--output type=oci,dest=x,compression-level=1`: a level goes with compression=gzip or compression=zstd",
             ),
-            ("type=image,push=false", "Image"),
+            ("type=image,push=false", "Image { names: [] }"),
+            (
+                "type=image,push=true,\"name=a,b\"",
+                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, level: None }, insecure: false })"#,
+            ),
+            (
+                "type=registry,compression=zstd,compression-level=9,registry.insecure=true",
+                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), level: Some(9) }, insecure: true })",
+            ),
             (
                 "./out",
                 r#"Local(Files { destination: Some("./out"), platform_split: false })"#,
@@ -266,8 +307,8 @@ mod tests {
                 "error: `--output type=tar,dest`: `dest` has no value",
             ),
             (
-                "type=image,push=true",
-                "error: `push=true` of `--output` is not supported yet",
+                "type=image,push=maybe",
+                "error: `push=maybe` of `--output` is not supported yet",
             ),
             ("type=nonsense", "error: `nonsense` is no type of output"),
             ("dest=x", "error: `--output dest=x` says no type"),

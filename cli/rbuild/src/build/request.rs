@@ -34,11 +34,14 @@ impl Meant {
         args: &BuildArgs,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, Fault> {
-        let outputs = args
+        let mut outputs = args
             .output
             .iter()
             .map(|text| Output::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
+        if args.push {
+            outputs.push(Output::Push(super::output::Push::default()));
+        }
         let secrets = args.secret.iter().map(|text| lent::secret(text, &variable));
         let secrets =
             secrets.map(|secret| secret.map(|(id, value)| (id, SecretFrom::Value(value))));
@@ -49,7 +52,7 @@ impl Meant {
             target: args.target.clone().filter(|it| !it.is_empty()),
             build_args: build_args(args, &variable)?,
             labels: pairs::labels(&args.label)?,
-            platform: platform(&args.platform)?,
+            platforms: platforms(&args.platform)?,
             no_cache: no_cache(args),
             network: network(args.network),
             extra_hosts: pairs::hosts(&args.add_host)?,
@@ -62,7 +65,7 @@ impl Meant {
             secrets: secrets.collect::<Result<BTreeMap<_, _>, _>>()?,
             ssh: ssh.collect::<Result<BTreeMap<_, _>, _>>()?,
             tags: tags(args, &outputs)?,
-            outputs: engine_outputs(&outputs),
+            outputs: engine_outputs(&outputs)?,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
             pull: match (args.pull, args.offline) {
@@ -158,16 +161,18 @@ fn build_args(
     Ok(given)
 }
 
-fn platform(texts: &[String]) -> Result<Option<Platform>, Fault> {
-    match texts {
-        [] => Ok(None),
-        [one] => Ok(Some(one.parse().map_err(|error| {
-            Fault::from(anyhow::Error::new::<oci::PlatformError>(error)).exit(Exit::Usage)
-        })?)),
-        _ => Err(Fault::usage(
-            "several platforms at once are not supported yet",
-        )),
+/// Each platform once, in the order in which they were named.
+fn platforms(texts: &[String]) -> Result<Vec<Platform>, Fault> {
+    let mut platforms = Vec::new();
+    for text in texts {
+        let platform: Platform = text.trim().parse().map_err(|error: oci::PlatformError| {
+            Fault::from(anyhow::Error::new(error)).exit(Exit::Usage)
+        })?;
+        if !platforms.contains(&platform) {
+            platforms.push(platform);
+        }
     }
+    Ok(platforms)
 }
 
 fn no_cache(args: &BuildArgs) -> NoCache {
@@ -190,10 +195,14 @@ fn network(network: Network) -> llb::op::Network {
 
 fn tags(args: &BuildArgs, outputs: &[Output]) -> Result<Vec<Reference>, Fault> {
     let of_outputs = outputs.iter().flat_map(|output| match output {
-        Output::Archive { names, .. } => &names[..],
-        Output::Image | Output::CacheOnly | Output::Local(_) | Output::Tar(_) => &[],
+        Output::Archive { names, .. } | Output::Image { names } => &names[..],
+        Output::Push(_) | Output::CacheOnly | Output::Local(_) | Output::Tar(_) => &[],
     });
-    let tag = |text: &String| match text.parse::<Reference>() {
+    args.tag.iter().chain(of_outputs).map(tag).collect()
+}
+
+fn tag(text: &String) -> Result<Reference, Fault> {
+    match text.parse::<Reference>() {
         Ok(name) if name.digest().is_some() => Err(Fault::usage(format!(
             "invalid tag `{text}`: a digest is no tag"
         ))),
@@ -202,16 +211,19 @@ fn tags(args: &BuildArgs, outputs: &[Output]) -> Result<Vec<Reference>, Fault> {
             anyhow::Error::new(error).context(format!("invalid tag `{text}`")),
         )
         .exit(Exit::Usage)),
-    };
-    args.tag.iter().chain(of_outputs).map(tag).collect()
+    }
 }
 
 /// An archive is written from the image in the store.
-fn engine_outputs(outputs: &[Output]) -> Vec<engine::Output> {
+fn engine_outputs(outputs: &[Output]) -> Result<Vec<engine::Output>, Fault> {
     let mut meant: Vec<engine::Output> = Vec::new();
     for output in outputs {
         let output = match output {
-            Output::Image | Output::Archive { .. } => engine::Output::Image,
+            Output::Image { .. } | Output::Archive { .. } => engine::Output::Image,
+            Output::Push(push) => engine::Output::Push(engine::Push {
+                names: push.names.iter().map(tag).collect::<Result<_, _>>()?,
+                options: push.packing.options(),
+            }),
             Output::CacheOnly => engine::Output::CacheOnly,
             Output::Local(files) => engine::Output::Local(files.clone()),
             Output::Tar(files) => engine::Output::Tar(files.clone()),
@@ -220,5 +232,5 @@ fn engine_outputs(outputs: &[Output]) -> Vec<engine::Output> {
             meant.push(output);
         }
     }
-    meant
+    Ok(meant)
 }

@@ -111,7 +111,13 @@ fn images(
     let image = store
         .image_named(name)?
         .ok_or_else(|| missing(&name.to_string()))?;
-    let images = vec![image];
+    let mut images = Vec::new();
+    for (_, id) in store.platforms(name)? {
+        images.extend(store.image(&id)?);
+    }
+    if images.is_empty() {
+        images.push(image);
+    }
     let Some(wanted) = platform else {
         return Ok(images);
     };

@@ -20,6 +20,15 @@ pub(crate) fn tag(store: &Store, args: &TagArgs) -> Result<(), Fault> {
         ));
     }
     let image = find(store, &args.source)?;
-    store.tag(&name, &image.id)?;
+    // A name for several platforms stays one.
+    let source: Option<Reference> = args.source.parse().ok();
+    let beside = match source {
+        Some(source) => store.platforms(&source)?,
+        None => Vec::new(),
+    };
+    match &beside[..] {
+        [] => drop(store.tag(&name, &image.id)?),
+        platforms => store.tag_platforms(&name, platforms)?,
+    }
     Ok(())
 }

@@ -117,6 +117,17 @@ fn limits(args: &RunArgs) -> Result<Limits, Fault> {
 fn find(snapshots: &Snapshots, word: &str, args: &RunArgs) -> Result<ImageRecord, Fault> {
     let store = snapshots.store();
     let name = word.parse::<Reference>();
+    if let (Some(platform), Ok(name)) = (&args.platform, &name)
+        && args.pull != PullWhen::Always
+    {
+        let platform = image::platform(Some(platform))?;
+        let known = store.platforms(name)?;
+        if let Some((_, id)) = known.iter().find(|(it, _)| *it == platform)
+            && let Some(image) = store.image(id)?
+        {
+            return Ok(image);
+        }
+    }
     match (args.pull, store.resolve(word), name) {
         (PullWhen::Missing | PullWhen::Never, Ok(image), _) => Ok(image),
         (PullWhen::Always, _, Ok(name)) => pull(snapshots, word, &name, args),
@@ -194,6 +205,11 @@ fn in_words(error: RunError) -> Fault {
     let hint = match &error {
         RunError::NoTerminal => {
             Some("leave -t away where no terminal is, or -i where nobody types".to_owned())
+        }
+        RunError::Spawn(SpawnError::NotExecutable { source, .. })
+            if source.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) =>
+        {
+            Some("the image may be for another processor: `apt-get install qemu-user-static binfmt-support` registers emulators".to_owned())
         }
         RunError::NoCommand => Some("name a command behind the image".to_owned()),
         RunError::Record(container::RecordError::Conflict { .. }) => {

@@ -9,6 +9,7 @@ mod containers;
 mod elsewhere;
 mod endings;
 mod hits;
+mod platforms;
 mod registries;
 mod remote;
 mod rootless;
