@@ -10,7 +10,7 @@ use oci::{Key, KeyHasher};
 use rustix::fs::{Mode, OFlags};
 use store::{SnapshotId, Store, StoreError};
 
-use crate::mount::{self, Overlay};
+use crate::mount::{self, Overlay, Writes};
 use crate::owner;
 use crate::tree::{Merged, Tree, TreeError};
 use crate::walk::WalkError;
@@ -116,6 +116,28 @@ impl Snapshots {
         }
         .mount()
         .map_err(failed)
+    }
+
+    /// Mounts two directories over each other, to see whether layers can be.
+    pub fn probe(&self) -> Result<(), SnapshotError> {
+        let place = self.store.tmp_dir()?;
+        let mut open = Vec::new();
+        for name in ["lower", "upper", "work"] {
+            let path = place.path().join(name);
+            std::fs::create_dir(&path).map_err(SnapshotError::file("create", &path))?;
+            open.push(open_directory(&path)?);
+        }
+        let overlay = Overlay {
+            lowers: vec![open[0].as_fd()],
+            writes: Some(Writes {
+                upper: open[1].as_fd(),
+                work: open[2].as_fd(),
+            }),
+        };
+        let mounted = overlay.mount();
+        mounted
+            .map(drop)
+            .map_err(|source| SnapshotError::Mount { layers: 2, source })
     }
 
     /// The key of everything a chain holds: equal for chains of equal layers, however they were made.

@@ -78,6 +78,15 @@ impl Fault {
         text
     }
 
+    /// Why, on one line and without a prefix; with what helps, where that is known.
+    pub(crate) fn reason(&self) -> String {
+        let reason = chain(&self.error);
+        match &self.hint {
+            Some(hint) => format!("{reason} ({hint})"),
+            None => reason,
+        }
+    }
+
     /// How the program ends with it.
     pub(crate) fn status(&self) -> Exit {
         self.exit

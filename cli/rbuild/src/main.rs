@@ -14,6 +14,7 @@ mod explain;
 mod fault;
 mod human;
 mod image;
+mod info;
 mod interrupt;
 mod limits;
 mod login;
@@ -70,6 +71,9 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         }
         Command::Login(args) => return login::login(args).map(|()| Exit::Success),
         Command::Logout(args) => return login::logout(args).map(|()| Exit::Success),
+        Command::System(SystemCommand::Info(args)) => {
+            return info::info(line.root, args).map(|()| Exit::Success);
+        }
         _ => {}
     }
     let root = rootless::climb(line.root)?;
@@ -124,7 +128,10 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         },
         Command::System(SystemCommand::Df) => cache::df(&store),
         Command::Store(StoreCommand::Verify(args)) => cache::verify(&store, &args),
-        Command::Version | Command::Login(_) | Command::Logout(_) => Ok(()),
+        Command::Version
+        | Command::Login(_)
+        | Command::Logout(_)
+        | Command::System(SystemCommand::Info(_)) => Ok(()),
     }?;
     Ok(Exit::Success)
 }

@@ -32,6 +32,11 @@ pub(crate) fn climb(root: Option<PathBuf>) -> Result<PathBuf, Fault> {
     Ok(root.with_file_name(name))
 }
 
+/// With whose rights this process works; `None` before it has climbed.
+pub(crate) fn rung() -> Option<&'static Rung> {
+    RUNG.get()
+}
+
 /// What to install so that there is more than one id, where there is one only.
 pub(crate) fn lacking() -> Option<String> {
     match RUNG.get() {

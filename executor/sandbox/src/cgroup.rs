@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -390,6 +390,31 @@ fn find() -> Vec<(Kind, Place)> {
         return found(Kind::Unified).into_iter().collect();
     }
     first
+}
+
+/// Which version of control groups there is, and the controllers of which this process may set limits.
+pub(crate) fn survey() -> (Option<u8>, Vec<String>) {
+    let may_write = |path: &Path| rustix::fs::access(path, Access::WRITE_OK).is_ok();
+    let found = find();
+    let version = match found.first() {
+        None => None,
+        Some((Kind::Unified, _)) => Some(2),
+        Some(_) => Some(1),
+    };
+    let mut controllers = Vec::new();
+    for (kind, place) in &found {
+        if *kind == Kind::Unified {
+            let at = delegating(place);
+            if may_write(at) {
+                let all = std::fs::read_to_string(at.join("cgroup.controllers"));
+                let all = all.unwrap_or_default();
+                controllers.extend(all.split_whitespace().map(str::to_owned));
+            }
+        } else if may_write(&place.own) {
+            controllers.push(kind.controller().to_owned());
+        }
+    }
+    (version, controllers)
 }
 
 /// Where `own` (`/proc/self/cgroup`) and `mounts` (`/proc/self/mountinfo`) say that the process is

@@ -41,3 +41,9 @@ pub use spec::{
     Terminal, User,
 };
 pub use sys::end_with_thread;
+
+/// Which version of control groups this machine has, if any, and the controllers of which this process
+/// may set limits.
+pub fn control_groups() -> (Option<u8>, Vec<String>) {
+    cgroup::survey()
+}

@@ -37,8 +37,7 @@ home=$1; id=$2; tun=$3; binary=$4; shift 4
 for file in passwd group subuid subgid; do mount --bind "$home/etc/$file" "/etc/$file"; done
 mount --bind "$binary" "$home/bin/rbuild"
 mount -t tmpfs tmpfs "$home/dev"
-mknod -m "$tun" "$home/dev/tun" c 10 200
-mount --bind "$home/dev/tun" /dev/net/tun
+if mknod -m "$tun" "$home/dev/tun" c 10 200 2>/dev/null; then mount --bind "$home/dev/tun" /dev/net/tun; fi
 exec setpriv --reuid="$id" --regid="$id" --clear-groups "$@"
 "#;
 

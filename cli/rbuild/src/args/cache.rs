@@ -40,6 +40,16 @@ pub(crate) enum BuilderCommand {
 pub(crate) enum SystemCommand {
     /// Show how much of the disk images and the cache take
     Df,
+    /// Show what this machine lets rbuild do, and what is missing
+    Info(InfoArgs),
+}
+
+/// `system info`
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// `json`, or a Go template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
 }
 
 /// What to do with the store itself.

@@ -19,7 +19,7 @@ use crate::fault::Fault;
 pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat};
 pub(crate) use cache::{
     BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DuArgs, ExplainArgs,
-    MountArgs, StoreCommand, SystemCommand, VerifyArgs,
+    InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,
 };
 pub(crate) use image::{
     HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, LsArgs,
@@ -77,7 +77,7 @@ Cache:
   explain     Say why the steps of the latest build ran
   cache       ls, du, inspect, cp, rm of what is kept between builds; prune
   builder     The same under docker's name: du, prune; also `buildx`
-  system      df: how much of the disk everything takes
+  system      df: how much of the disk everything takes; info: what this machine can do
   store       verify: compare everything with its digest
 
 Options:

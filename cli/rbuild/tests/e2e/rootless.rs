@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
-use kit::rbuild::{Output, Rbuild, run};
+use kit::rbuild::{Output, Rbuild, finish, run};
 use kit::user::{ID, RANGE, User};
 
 use super::{RBUILD, rbuild};
@@ -92,8 +94,8 @@ fn make_owners(rbuild: &Rbuild) {
     std::os::unix::fs::symlink("below/file", rbuild.work().join("tree/link")).unwrap();
     run(std::process::Command::new("tar")
         .args(["-cf", "tree.tar", "tree"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .current_dir(rbuild.work()))
     .success();
     rbuild
@@ -340,4 +342,103 @@ fn files_that_only_he_can_read_are_read_and_outputs_are_his_as_root() {
     let mut bytes = Vec::new();
     File::open(out).unwrap().read_to_end(&mut bytes).unwrap();
     assert!(bytes.windows(6).any(|it| it == b"quiet\n"));
+}
+
+#[test]
+fn the_machine_is_asked_for_every_rung_as_root() {
+    let said = |rbuild: &Rbuild| {
+        let format = "{{.Rung}}{{range .Rungs}} {{.Name}}={{.Usable}}{{end}} {{.Overlay.Usable}}";
+        let command = rbuild.run(["system", "info", "--format", format]);
+        command.success().stdout
+    };
+    let root = Rbuild::new(RBUILD);
+    assert!(
+        said(&root).starts_with("root root=true "),
+        "{}",
+        said(&root)
+    );
+    assert_eq!(
+        said(&Rbuild::of(WITH_RANGES, RBUILD)),
+        "subuid root=false subuid=true single=true true\n"
+    );
+    let alone = Rbuild::of(ALONE, RBUILD);
+    assert_eq!(
+        said(&alone),
+        "single root=false subuid=false single=true true\n"
+    );
+    let words = alone.run(["system", "info"]).success();
+    contains(
+        &words,
+        "out| Works as:         root of a user namespace with a single id",
+    );
+    contains(
+        &words,
+        "out|   subuid:         no: `/etc/subuid` has no range for user someone (`usermod",
+    );
+    contains(&words, "out|   slirp4netns:    yes");
+    contains(&words, "out| WARNING: nothing can belong to another user: ");
+    let json = alone.run(["system", "info", "--format", "json"]).success();
+    contains(&json, "\"Version\":\"");
+}
+
+#[test]
+fn programs_that_may_not_do_their_work_leave_a_user_with_one_id_as_root() {
+    let rbuild = Rbuild::of(WITH_RANGES, RBUILD);
+    let line = "setpriv --no-new-privs rbuild system info";
+    let said = run(&mut rbuild.shell(line)).success();
+    contains(&said, "root of a user namespace with a single id");
+    contains(&said, "subuid:         no: `newuidmap` refused: ");
+}
+
+/// Runs what else it is given in a user namespace in which there can be no other. Only the second shell is root there:
+/// when the first began, nobody was anybody.
+const FORBID: &str = "echo ready; read go; exec sh -c \
+                      'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"' sh \"$@\"";
+
+#[test]
+fn where_user_namespaces_are_switched_off_a_user_hears_how_they_are_switched_on_as_root() {
+    let rbuild = Rbuild::of(ALONE, RBUILD);
+    for (arguments, expected) in [
+        (&["images"][..], "exit 1"),
+        (&["system", "info"], "Works as:         nobody"),
+    ] {
+        let inner = rbuild.command(arguments);
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--user", "sh", "-c", FORBID, "sh"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .env_clear()
+            .envs(
+                inner
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .current_dir(rbuild.work())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut ready = [0; 6];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut ready)
+            .unwrap();
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", child.id()), "0 0 100000").unwrap();
+        }
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let said = finish(child).unwrap();
+        contains(&said, expected);
+        contains(
+            &said,
+            &format!(
+                "user {ID} cannot be root of a user namespace: user namespaces are switched off"
+            ),
+        );
+        contains(&said, "sysctl user.max_user_namespaces=15000");
+    }
 }

@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::talk::{Answer, Link, talk};
 use super::{elsewhere, translation};
-use crate::{rootless, sys};
+use crate::{program, rootless, sys};
 
 /// Its name.
 pub(super) const NAME: &str = "rbuild0";
@@ -29,6 +29,23 @@ const NETWORKS: [(u8, u8); 8] = [
     (10, 250),
 ];
 
+/// Whether there is one, or could be.
+pub(super) fn prospect() -> Answer<()> {
+    allowed()?;
+    if program::find("nft").is_none() {
+        return Err("`nft` is not installed (package `nftables`)".to_owned());
+    }
+    translation::uplink().map(drop)
+}
+
+fn allowed() -> Answer<()> {
+    if rootless::in_first_namespace() {
+        Ok(())
+    } else {
+        Err("only root can set up a bridge".to_owned())
+    }
+}
+
 /// The bridge, while this process uses it.
 #[derive(Debug)]
 pub(super) struct Bridge {
@@ -42,9 +59,7 @@ pub(super) struct Bridge {
 impl Bridge {
     /// Joins those who use the bridge; the first makes it.
     pub(super) fn open(state: &Path) -> Answer<Bridge> {
-        if !rootless::in_first_namespace() {
-            return Err("only root can set up a bridge".to_owned());
-        }
+        allowed()?;
         let because = |what: &'static str| {
             move |it: io::Error| format!("{what} in `{}`: {it}", state.display())
         };

@@ -177,6 +177,17 @@ impl Way {
     }
 }
 
+/// The ways out of a namespace, best first: the name of each, and why it cannot be taken where it cannot.
+/// Sets nothing up, so that in the end a way may fail all the same.
+pub fn ways() -> Vec<(&'static str, Result<(), String>)> {
+    let pasta = Err("rbuild does without it: `slirp4netns` does the same".to_owned());
+    vec![
+        ("bridge", bridge::prospect()),
+        ("slirp4netns", slirp::prospect()),
+        ("pasta", pasta),
+    ]
+}
+
 /// A namespace for one user at a time.
 #[derive(Debug)]
 pub struct Lease {

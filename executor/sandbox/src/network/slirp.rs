@@ -27,6 +27,18 @@ pub(super) fn is_installed() -> bool {
     program::find(PROGRAM).is_some()
 }
 
+/// Whether one could be started.
+pub(super) fn prospect() -> Answer<()> {
+    const TUN: &str = "/dev/net/tun";
+    if !is_installed() {
+        return Err(format!("`{PROGRAM}` is not installed"));
+    }
+    let opened = File::options().read(true).write(true).open(TUN);
+    opened
+        .map(drop)
+        .map_err(|error| format!("cannot open `{TUN}`: {}", error.kind()))
+}
+
 impl Slirp {
     /// Starts one and waits until the namespace has its way out.
     pub(super) fn start(namespace: BorrowedFd<'_>) -> Answer<Slirp> {

@@ -11,6 +11,7 @@ mod ranges;
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::mount::MountAttrFlags;
@@ -20,6 +21,10 @@ use ranges::Ranges;
 
 pub(crate) use ids::{in_first_namespace, is_group_mapped, is_user_mapped, may_set_groups};
 pub use obstacle::Obstacle;
+
+/// The programs that map users and groups for who may not.
+const USERS: &str = "newuidmap";
+const GROUPS: &str = "newgidmap";
 
 /// With whose rights a process works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,12 +215,9 @@ fn enter_with(caller: Caller, ranges: &Ranges) -> Result<Rung, EnterError> {
 }
 
 fn map_from_outside(process: u32, ranges: &Ranges) -> Result<(), String> {
-    for (name, map) in [
-        ("newuidmap", ranges.users()),
-        ("newgidmap", ranges.groups()),
-    ] {
-        let path = program::find(name).ok_or_else(|| missing(name))?;
-        let output = Command::new(path)
+    for (name, map) in [(USERS, ranges.users()), (GROUPS, ranges.groups())] {
+        let path = program::find(name);
+        let output = Command::new(path.as_deref().unwrap_or(Path::new(name)))
             .arg(process.to_string())
             .args(map)
             .stdin(Stdio::null())
@@ -229,10 +231,6 @@ fn map_from_outside(process: u32, ranges: &Ranges) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn missing(name: &str) -> String {
-    format!("`{name}` is not installed (package `uidmap` of Debian, `shadow-utils` of Fedora)")
 }
 
 fn enter_alone(caller: Caller, reason: String) -> Result<Rung, EnterError> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::program;
+
 /// More lines a map cannot have.
 const MOST: usize = 300;
 
@@ -17,13 +19,23 @@ pub(super) struct Ranges {
 impl Ranges {
     /// Those of a user, who is this process's; else why there are none.
     pub(super) fn of(user: u32) -> Result<Ranges, String> {
+        for program in [super::USERS, super::GROUPS] {
+            if program::find(program).is_none() {
+                return Err(format!(
+                    "`{program}` is not installed (package `uidmap` of Debian, `shadow-utils` of Fedora)"
+                ));
+            }
+        }
         let name = name_of(user);
         let find = |file: &str| {
             let text = fs::read_to_string(file).unwrap_or_default();
             let found = parse(&text, name.as_deref(), user);
             if found.is_empty() {
                 let who = name.clone().unwrap_or_else(|| user.to_string());
-                return Err(format!("`{file}` has no range for user {who}"));
+                return Err(format!(
+                    "`{file}` has no range for user {who} (`usermod --add-subuids 100000-165535 \
+                     --add-subgids 100000-165535 {who}` makes one)"
+                ));
             }
             Ok(found)
         };
