@@ -63,11 +63,13 @@ impl Bridge {
         let because = |what: &'static str| {
             move |it: io::Error| format!("{what} in `{}`: {it}", state.display())
         };
-        fs::create_dir_all(state.join("addresses")).map_err(because("no directory"))?;
+        fs::create_dir_all(state).map_err(because("no directory"))?;
         let lock = locked(&state.join("lock")).map_err(because("no lock"))?;
         let users = file(&state.join("users")).map_err(because("no lock"))?;
         rustix::fs::flock(&users, FlockOperation::LockShared)
             .map_err(|it| because("no lock")(it.into()))?;
+        // Not before: a last user who is just leaving takes it away.
+        fs::create_dir_all(state.join("addresses")).map_err(because("no directory"))?;
         let uplink = translation::uplink()?;
         let (link, network, new) = talk(async |netlink| {
             let mtu = netlink.find(&uplink).await?.map_or(1500, |it| it.mtu);
