@@ -12,6 +12,7 @@ pub mod leftovers;
 pub mod manifest;
 pub mod rbuild;
 pub mod repository;
+pub mod s3;
 pub mod transcript;
 pub mod user;
 pub mod web;

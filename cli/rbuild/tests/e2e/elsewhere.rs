@@ -387,6 +387,55 @@ fn a_cache_that_cannot_be_written_fails_the_build_unless_that_is_ignored_as_root
     );
 }
 
+#[test]
+fn a_bucket_keeps_a_cache_whatever_the_size_of_its_layers_as_root() {
+    let server = kit::s3::Server::start();
+    let world = World::new();
+    // More than goes in one part of an upload, and nothing that would pack.
+    world.write_dockerfile(&format!(
+        "FROM BASE\n{STEPS}RUN head -c 20000000 /dev/urandom > /large\n"
+    ));
+    let place = format!(
+        "type=s3,bucket={},region={},endpoint_url={},prefix=ci/,name=main",
+        kit::s3::BUCKET,
+        kit::s3::REGION,
+        server.endpoint()
+    );
+    let keys = format!(
+        "access_key_id={},secret_access_key={}",
+        kit::s3::ACCESS_KEY_ID,
+        kit::s3::SECRET_ACCESS_KEY
+    );
+    let wrong = format!("{keys}-not");
+    let refused = world.build(0, &[&format!("--cache-from={place},{wrong}")]);
+    let refused = refused.success().stderr;
+    assert!(
+        refused.contains("the server answers 403: SignatureDoesNotMatch"),
+        "{refused}"
+    );
+
+    world
+        .build(0, &[&format!("--cache-to={place};later,{keys},mode=max")])
+        .success();
+    let import = format!("--cache-from={place},{keys}");
+    let built = world.build(1, &[&import]).success();
+    assert_eq!(steps(&built).0.len(), 5, "{}", built.stderr);
+    assert_eq!(world.image(0), world.image(1));
+
+    // From the environment, and nothing is sent again.
+    let line = ["build", "--progress=plain", "."];
+    let export = format!("--cache-to={place},mode=max");
+    let mut again = world.machines[0].command(line.iter().chain([&&*export]));
+    again
+        .env("AWS_ACCESS_KEY_ID", kit::s3::ACCESS_KEY_ID)
+        .env("AWS_SECRET_ACCESS_KEY", kit::s3::SECRET_ACCESS_KEY);
+    let again = kit::rbuild::run(&mut again).success().stderr;
+    let sent = again
+        .lines()
+        .filter(|it| it.contains("writing ") && it.contains(" / "));
+    assert_eq!(sent.count(), 0, "{again}");
+}
+
 /// A step that compiles sources into a cache mount, one file each, as cargo and make do: what is newer
 /// than its result is made anew.
 const COMPILE: &str = "FROM BASE\nCOPY src /src\nRUN --mount=type=cache,target=/t,id=objects cd /src; for f in *; do if [ ! -e /t/$f.o ] || [ $f -nt /t/$f.o ]; then head -c 40000 /dev/urandom > /t/$f.o; fi; done; cat /t/*.o > /all; md5sum /all\n";
