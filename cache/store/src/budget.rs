@@ -138,9 +138,9 @@ fn days(time: Duration) -> String {
     }
 }
 
-/// What goes after a build without anybody asking, by BuildKit's defaults: first what is cheap to
-/// have again, if it is large or was not used for two days; then what nobody used for sixty; then
-/// whatever is over the cap.
+/// What goes after a build without anybody asking, by BuildKit's defaults: first, if there is more than
+/// 512 MB of it, what is cheap to have again and was not used for two days; then what nobody used for
+/// sixty; then whatever is over the cap.
 pub(crate) fn automatic(items: &[Item], (disk, now): (Disk, Timestamp)) -> Vec<Removal> {
     let cheap = |item: &Item| matches!(item.what, Stored::Mount(_));
     let mut gone: BTreeSet<Stored> = BTreeSet::new();

@@ -619,6 +619,87 @@ fn a_prune_takes_what_nobody_needs_and_leaves_what_is_in_use() {
 }
 
 #[test]
+fn room_is_made_of_layers_first_and_of_cache_mounts_last_and_never_of_images() {
+    let root = scratch();
+    let imaged = {
+        let store = Store::open(root.path()).unwrap();
+        let imaged = snapshot(&store, None, "imaged");
+        image(&store, "{}", Some(imaged), &["app"]);
+        record(&store, "imaged", &[Some(imaged)]);
+        let cached = snapshot(&store, Some(imaged), "cached");
+        record(&store, "cached", &[Some(cached)]);
+        snapshot(&store, None, "unreachable");
+        let mount = store.cache_mount("pip").unwrap();
+        fs::write(mount.join("wheel"), "wheel").unwrap();
+        imaged
+    };
+    let store = Store::open(root.path()).unwrap();
+    let held = store.lock_cache_mount("pip", Sharing::Shared).unwrap();
+    assert!(store.make_room().unwrap() > 0);
+    assert!(store.result(&key("cached")).unwrap().is_none());
+    assert_eq!(store.snapshots().unwrap().len(), 1);
+    assert_eq!(store.make_room().unwrap(), 0, "a step uses the cache mount");
+    drop(held);
+    assert_eq!(store.cache_mounts().unwrap().len(), 1);
+    assert!(store.make_room().unwrap() > 0);
+    assert!(store.cache_mounts().unwrap().is_empty());
+    assert_eq!(store.make_room().unwrap(), 0);
+    assert!(store.snapshot(imaged).is_ok() && store.result(&key("imaged")).unwrap().is_some());
+    assert_eq!(store.verify().unwrap(), []);
+}
+
+#[test]
+fn the_budget_is_kept_after_builds_and_looked_at_now_and_then() {
+    let root = scratch();
+    let mark = root.path().join("budget");
+    let days_ago = |store: &Store, days: i64, tables: &[&str]| {
+        let database = rusqlite::Connection::open(store.root().join("db.sqlite")).unwrap();
+        let time = Timestamp::now().as_microsecond() - days * 86_400_000_000;
+        for table in tables {
+            let columns = if *table == "snapshots" {
+                "created = ?1"
+            } else {
+                "created = ?1, used = ?1"
+            };
+            database
+                .execute(&format!("UPDATE {table} SET {columns}"), [time])
+                .unwrap();
+        }
+    };
+    {
+        let store = Store::open(root.path()).unwrap();
+        let layer = snapshot(&store, None, "layer");
+        record(&store, "layer", &[Some(layer)]);
+        store.cache_mount("pip").unwrap();
+    }
+    let store = Store::open(root.path()).unwrap();
+    assert_eq!(store.keep_budget().unwrap().len(), 0, "all of it is new");
+    days_ago(&store, 3, &["mounts", "results", "snapshots"]);
+    assert_eq!(
+        store.keep_budget().unwrap().len(),
+        0,
+        "it was looked at just now"
+    );
+
+    let look_again = || {
+        let past = std::time::SystemTime::now() - Duration::from_secs(601);
+        fs::File::open(&mark).unwrap().set_modified(past).unwrap();
+        store.keep_budget().unwrap()
+    };
+    assert_eq!(look_again(), [], "there is not much of it");
+    days_ago(&store, 61, &["mounts"]);
+    let gone = look_again();
+    assert_eq!(gone.len(), 1);
+    assert!(matches!(gone[0].item.what, Stored::Mount(_)), "{gone:?}");
+    assert_eq!(gone[0].reason, "not used for 60 days");
+    assert!(store.result(&key("layer")).unwrap().is_some());
+    days_ago(&store, 61, &["results", "snapshots"]);
+    assert_eq!(look_again().len(), 1);
+    assert!(store.snapshots().unwrap().is_empty());
+    assert_eq!(store.verify().unwrap(), []);
+}
+
+#[test]
 fn a_cache_mount_in_use_is_not_removed() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();

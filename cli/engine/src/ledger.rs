@@ -1,12 +1,12 @@
 //! What one build did, noted while it runs, for the history.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use llb::Key;
-use snapshot::{Counting, Entry};
+use snapshot::{Counting, Entry, SnapshotId};
 use solve::explain::FileMark;
-use store::RanStep;
+use store::{RanStep, Store, StoreError};
 
 /// How many files of a mount are noted, so that an explanation can name those that differ: of more, a
 /// record would be larger than what it is about.
@@ -17,6 +17,8 @@ const MOST_FILES: usize = 2000;
 pub(crate) struct Ledger {
     ran: Mutex<Vec<RanStep>>,
     found: Mutex<Vec<Key>>,
+    /// The snapshots that were taken from the cache.
+    taken: Mutex<BTreeSet<SnapshotId>>,
     /// The files of mounted trees, by the checksums of those.
     files: Mutex<HashMap<Key, BTreeMap<String, FileMark>>>,
 }
@@ -30,12 +32,39 @@ impl Ledger {
             .push(step);
     }
 
-    /// The result of this key was taken from the cache.
+    /// The result of this key was found in the cache.
     pub(crate) fn found(&self, key: Key) {
         self.found
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(key);
+    }
+
+    /// These snapshots were taken from the cache, made by somebody else.
+    pub(crate) fn took(&self, outputs: impl Iterator<Item = SnapshotId>) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.extend(outputs);
+    }
+
+    /// Whether something that was taken from the cache is not there any more: somebody pruned it
+    /// between its look-up and its use.
+    pub(crate) fn is_bereft(&self, store: &Store) -> bool {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone =
+            |id: &SnapshotId| matches!(store.snapshot(*id), Err(StoreError::MissingSnapshot(_)));
+        taken.iter().any(is_gone)
+    }
+
+    /// The build begins anew: what failed for want of something did not fail.
+    pub(crate) fn begin_anew(&self) {
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+        self.ran
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|step| step.failure.is_none());
     }
 
     /// A tree with this checksum, of which a step sees these files.

@@ -196,7 +196,11 @@ fn run_until_found(
     for _ in 0..LOST_RESULTS + begun.caches.disappointments() {
         match &built {
             // Somebody pruned it, or a cache only said it had it. All else that was done is in the cache.
-            Err(error) if error.is_lost_result() && !request.cancel.is_cancelled() => {
+            Err(error)
+                if !request.cancel.is_cancelled()
+                    && (error.is_lost_result() || begun.ledger.is_bereft(&engine.store)) =>
+            {
+                begun.ledger.begin_anew();
                 built = run(engine, request, begun);
             }
             _ => break,

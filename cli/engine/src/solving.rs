@@ -302,7 +302,9 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         let Some(outputs) = self.lookups.find(vertex, key)? else {
             return Ok(None);
         };
-        self.job.begun.ledger.found(*key);
+        let ledger = self.job.begun.ledger;
+        ledger.found(*key);
+        ledger.took(outputs.iter().flatten().copied());
         self.tell_cached(vertex);
         self.job.begun.caches.offer(self.job, vertex, &[*key])?;
         Ok(Some(self.results.add_cached(outputs)))
@@ -494,6 +496,10 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 self.begin_digests(vertex, &outputs);
                 if shared {
                     self.cached.insert(vertex);
+                    self.job
+                        .begun
+                        .ledger
+                        .took(self.results.keep_later(&outputs));
                 }
                 self.tell_end(vertex, None);
                 Event::Executed {
@@ -623,6 +629,19 @@ impl Results {
     fn add_cached(&mut self, outputs: Vec<Option<SnapshotId>>) -> ResultId {
         self.unkept.extend(outputs.iter().flatten());
         self.add(outputs.into_iter().map(Ref::Snapshot).collect())
+    }
+
+    /// What another process made is nobody's to keep either. Says which snapshots that are.
+    fn keep_later(&mut self, outputs: &[Ref]) -> std::vec::IntoIter<SnapshotId> {
+        let ids: Vec<SnapshotId> = outputs
+            .iter()
+            .filter_map(|output| match output {
+                Ref::Snapshot(id) => *id,
+                Ref::Local(_) => None,
+            })
+            .collect();
+        self.unkept.extend(&ids);
+        ids.into_iter()
     }
 
     fn made(&self, result: ResultId) -> &Made {

@@ -106,14 +106,6 @@ impl Unsuccessful {
             .any(|line| WORDS.iter().any(|words| line.contains(words)))
     }
 
-    /// Whether what it was to work on was gone: the build begins anew then.
-    fn is_lost_result(&self) -> bool {
-        matches!(
-            &*self.error,
-            StepError::Store(StoreError::MissingSnapshot(_))
-        )
-    }
-
     /// Whether it only did as it was told.
     pub(crate) fn is_cancelled(&self) -> bool {
         matches!(*self.error, StepError::Run(OpError::Cancelled))
@@ -198,7 +190,7 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
     }
     let begun = Begun::now();
     let Ran { outputs, spent } = run_with_room(job, task).inspect_err(|failed| {
-        if !failed.is_cancelled() && !failed.is_lost_result() {
+        if !failed.is_cancelled() {
             let failure = Failure {
                 error: crate::error::chain(&*failed.error),
                 kind: kind(last).to_owned(),

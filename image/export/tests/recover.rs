@@ -96,3 +96,34 @@ fn an_image_without_its_config_is_removed() {
     assert_eq!((recovered.dropped, recovered.lost), (Vec::new(), vec![id]));
     assert_eq!(here.store().images().unwrap().len(), 1, "the base stays");
 }
+
+#[test]
+fn a_blob_that_is_not_the_layer_it_is_on_record_as_is_found_and_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store::Store::open(root.path()).unwrap();
+    let layer = Digest::of(b"a layer");
+    let right = store.put_blob(b"a layer").unwrap();
+    let wrong = store.put_blob(b"another layer").unwrap();
+    store
+        .record_layer_blob(&layer, oci::media_type::Compression::None, &right)
+        .unwrap();
+    assert_eq!(export::misfits(&store).unwrap(), []);
+    store
+        .record_layer_blob(&layer, oci::media_type::Compression::Gzip, &wrong)
+        .unwrap();
+    // What ends in the middle unpacks to nothing.
+    let torn = store.put_blob(&[0x1f, 0x8b, 8, 0, 0, 0]).unwrap();
+    store
+        .record_layer_blob(&layer, oci::media_type::Compression::Zstd, &torn)
+        .unwrap();
+    let found = export::misfits(&store).unwrap();
+    let said: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 2, "{said:?}");
+    assert!(said.contains(&format!("blob {wrong} does not unpack to layer {layer}")));
+    store.repair(&found).unwrap();
+    assert_eq!(export::misfits(&store).unwrap(), []);
+    let kept = store
+        .layer_blob(&layer, oci::media_type::Compression::None)
+        .unwrap();
+    assert_eq!(kept.map(|(digest, _)| digest), Some(right));
+}

@@ -324,3 +324,31 @@ fn as_root_steps_that_change_nothing_are_layers_still() {
     assert_eq!(config.rootfs.diff_ids.len(), 3);
     assert!(config.history.iter().all(|entry| !entry.empty_layer));
 }
+
+#[test]
+fn as_root_a_result_that_is_pruned_between_its_look_up_and_its_use_is_made_again() {
+    let room = Room::with_base("FROM busybox\nRUN echo one > /1\nRUN cp /1 /2\n");
+    let built = engine::build(&room.second_engine(), &room.request(), &|_| {});
+    let store = room.second_engine().store().clone();
+    store.remove_image(&built.unwrap().image.unwrap()).unwrap();
+    room.write(
+        "Dockerfile",
+        "FROM busybox\nRUN echo one > /1\nRUN cp /1 /3\n",
+    );
+    let pruned = Mutex::new(0);
+    let built = engine::build(&room.engine, &room.request(), &|progress| {
+        if let Progress::Vertex(vertex) = progress
+            && vertex.cached
+            && vertex.name.contains("echo one")
+        {
+            // All but what images hold.
+            let everything = store
+                .plan_prune(&|_| true, &store::Budget::default())
+                .unwrap();
+            *pruned.lock().unwrap() += store.prune(everything).unwrap().len();
+        }
+    });
+    let image = built.unwrap().image.unwrap();
+    assert!(*pruned.lock().unwrap() > 0, "the test pruned nothing");
+    assert!(room.files(&image).contains(&"3".to_owned()));
+}
