@@ -265,8 +265,15 @@ pub enum PlanErrorKind {
     #[error("failed to parse check options: {0}")]
     Check(#[from] crate::lint::CheckError),
     /// `# check=error=true`, and there are warnings.
-    #[error("lint violation found for rules: {0}")]
-    Lint(String),
+    #[error("lint violation found for rules: {rules}: {first}{}", others(*.count))]
+    Lint {
+        /// Those that found something.
+        rules: String,
+        /// What the first in the file says.
+        first: String,
+        /// How many violations there are.
+        count: usize,
+    },
     /// `--strict-args`: a build-arg that nothing declares.
     #[error("one or more build-args [{}] were not consumed: no ARG declares them", .0.join(" "))]
     UnusedBuildArgs(Vec<String>),
@@ -317,6 +324,13 @@ fn blank(empty: &[(String, bool)]) -> String {
             format!(": {name} has no value, give it a default or --build-arg {name}=VALUE")
         }
         [(name, false), ..] => format!(": no ARG before the first FROM declares {name}"),
+    }
+}
+
+fn others(count: usize) -> String {
+    match count {
+        1 => String::new(),
+        count => format!(" (`--check` shows all {count})"),
     }
 }
 

@@ -304,18 +304,27 @@ impl Lint {
         warnings
     }
 
-    /// Fails where the file wants no warnings and there are some.
+    /// Fails where the file wants no warnings and there are some, at the first of them.
     pub(crate) fn fail_if_asked(&self) -> Result<(), PlanError> {
-        let rules: BTreeSet<&str> = self
+        let mut violations: Vec<&Warning> = self
             .warnings
             .iter()
-            .map(|it| it.rule)
-            .filter(|it| !it.is_empty())
+            .filter(|it| !it.rule.is_empty())
             .collect();
-        if self.check.is_error && !rules.is_empty() {
-            let rules: Vec<&str> = rules.into_iter().collect();
-            return Err(PlanError::nowhere(PlanErrorKind::Lint(rules.join(", "))));
-        }
-        Ok(())
+        violations.sort_by_key(|it| it.lines.map_or(usize::MAX, |it| it.first_line));
+        let (true, Some(first)) = (self.check.is_error, violations.first()) else {
+            return Ok(());
+        };
+        let rules: BTreeSet<&str> = violations.iter().map(|it| it.rule).collect();
+        let rules: Vec<&str> = rules.into_iter().collect();
+        let kind = PlanErrorKind::Lint {
+            rules: rules.join(", "),
+            first: first.message.clone(),
+            count: violations.len(),
+        };
+        Err(PlanError {
+            lines: first.lines,
+            ..PlanError::nowhere(kind)
+        })
     }
 }

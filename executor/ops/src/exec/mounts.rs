@@ -25,6 +25,9 @@ const PART: &str = "/part";
 /// How long at most a cache that another step holds is left alone before it is looked at again.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// The mode, uid and gid of a cache mount that says nothing of them.
+const PLAIN: (u32, u32, u32) = (0o755, 0, 0);
+
 /// All mounts of one process, and what must stay as long as it runs.
 pub(super) struct Mounts<'a> {
     ops: &'a Ops,
@@ -255,9 +258,11 @@ impl<'a> Mounts<'a> {
             return Ok(None);
         };
         let seed = input.map(|it| (&inputs[it], selector.as_str()));
-        // A cache that begins as a copy of something is another one for each such thing.
+        // A cache that begins as a copy of something is another one for each such thing, and one of
+        // another mode or owner is another one, too (G92).
         let name = match seed {
-            None => id.clone(),
+            None if *owner == PLAIN => id.clone(),
+            None => format!("{id}@{:04o},{}:{}", owner.0, owner.1, owner.2),
             Some((from, part)) => {
                 let checksum = self.ops.checksum(from, &Selector::Path(part.to_owned()));
                 let key = checksum.map_err(|it| failed(mount, part, io::Error::other(it)))?;

@@ -31,7 +31,7 @@ pub fn check(dockerfile: &Dockerfile, options: &Options, images: &dyn Images) ->
     let planned = lowering.run().and_then(|target| lowering.finish(target));
     let (warnings, error) = match planned {
         Ok(plan) => (plan.warnings, None),
-        Err(error) if matches!(*error.kind, PlanErrorKind::Lint(_)) => {
+        Err(error) if matches!(*error.kind, PlanErrorKind::Lint { .. }) => {
             (lowering.lint.take_warnings(), None)
         }
         Err(error) => (lowering.lint.take_warnings(), Some(error)),

@@ -148,3 +148,21 @@ fn a_thousand_stages_need_no_deep_stack() {
         .expect("it is well-formed");
     assert_eq!(plan.layers.len(), 1000);
 }
+
+/// It would take minutes if anything were worse than linear; `testdata/bench plan` says what it does take.
+#[test]
+fn a_hundred_thousand_instructions_come_to_a_plan() {
+    let instruction = |number: usize| match number % 5 {
+        0 => format!("ENV KEY{}=value-{number}\n", number % 100),
+        1 => format!("COPY file{number} ./${{KEY10}}/\n"),
+        2 => format!("WORKDIR /srv/{number}\n"),
+        _ => format!("RUN echo {number}\n"),
+    };
+    let text: String = (0..100_000).map(instruction).collect();
+    let text = format!("FROM debian:12\n{text}");
+    let parsed = dockerfile_parser::parse(text.as_bytes());
+    let plan = lower::plan(&parsed.dockerfile, &options(""), &images::Shelf::new())
+        .expect("it is well-formed");
+    // The image's own layer, and one of each but the ENVs.
+    assert_eq!(plan.layers.len(), 80_001);
+}

@@ -197,6 +197,11 @@ impl Contender {
         !matches!(self.kind, Kind::Buildah | Kind::Buildctl)
     }
 
+    /// Whether it can be asked about a Dockerfile without building it.
+    pub(crate) fn plans(&self) -> bool {
+        self.kind == Kind::Rbuild
+    }
+
     /// The base image's name in a `FROM` of this contender.
     pub(crate) fn base(&self) -> &'static str {
         match self.kind {

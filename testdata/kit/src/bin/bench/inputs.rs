@@ -23,6 +23,24 @@ pub(crate) fn write_tree(root: &Path, count: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// A Dockerfile of `count` instructions of the usual kinds, whose variables change on the way.
+pub(crate) fn long_dockerfile(base: &str, count: usize) -> String {
+    let instruction = |number: usize| match number % 10 {
+        0 => format!("ENV KEY{}=value-{number}", number % 100),
+        1 => format!("LABEL label{}=\"${{KEY10:-none}} {number}\"", number % 1000),
+        2 => format!("WORKDIR /srv/{number}"),
+        3 => format!("COPY directory/file{number} ./${{KEY10}}/"),
+        4 => format!("COPY <<EOF /etc/file{number}\n$KEY10\nEOF"),
+        _ => format!("RUN --mount=type=cache,target=/cache echo {number} \\\n    && true"),
+    };
+    let mut text = format!("FROM {base}\n");
+    for number in 0..count {
+        text.push_str(&instruction(number));
+        text.push('\n');
+    }
+    text
+}
+
 /// Writes a file of `mebibytes`, half of it noise and half of it text that compresses.
 pub(crate) fn write_file(path: &Path, mebibytes: usize) -> io::Result<()> {
     let mut noise = Noise(0x2545_f491_4f6c_dd1d);

@@ -53,7 +53,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// Which scenarios (default: all): cached, run-overhead, context, big-file, fan-out, run
+    /// Which scenarios (default: all): cached, run-overhead, context, big-file, fan-out, run, plan
     scenarios: Vec<String>,
 }
 

@@ -24,10 +24,14 @@ pub(crate) const SCENARIOS: &[&'static dyn Scenario] = &[
     &BigFile,
     &FanOut,
     &RunTrue,
+    &Plan,
 ];
 
 /// Steps of the cached build, and `RUN`s of the build that shows their overhead.
 const STEPS: usize = 20;
+
+/// Instructions of the file that is only read and planned.
+const INSTRUCTIONS: usize = 100_000;
 
 /// Stages that sleep side by side.
 const STAGES: usize = 8;
@@ -560,5 +564,63 @@ impl Scenario for RunTrue {
 
     fn floor(&self, bench: &Bench, _round: usize) -> Result<Vec<Sample>> {
         process_floors(bench, Self::ROW, 1)
+    }
+}
+
+/// A very long file that is read, checked and planned, and not built.
+struct Plan;
+
+impl Plan {
+    const ROW: &'static str = "plan 100,000 instructions";
+}
+
+impl Scenario for Plan {
+    fn name(&self) -> &'static str {
+        "plan"
+    }
+
+    fn rounds(&self, quick: bool) -> usize {
+        if quick { 3 } else { 9 }
+    }
+
+    fn admits(&self, contender: &Contender, _all: &[Contender]) -> bool {
+        contender.plans()
+    }
+
+    fn prepare(&self, bench: &Bench, contender: &Contender) -> Result<()> {
+        let place = bench.fresh(self, contender)?;
+        let text = inputs::long_dockerfile(contender.base(), INSTRUCTIONS);
+        write(&place.join("Dockerfile"), &text)?;
+        contender.import(&place.join("store"), &bench.base)
+    }
+
+    fn round(&self, bench: &Bench, contender: &Contender, _round: usize) -> Result<Vec<Sample>> {
+        let place = bench.place(self.name(), contender.name);
+        let build = Build {
+            store: &place.join("store"),
+            context: &place.join("context"),
+            dockerfile: &place.join("Dockerfile"),
+            tag: "bench-plan",
+            args: &[],
+            cold: false,
+        };
+        let mut command = contender.build(bench, &build);
+        let cost = measure::cost(command.arg("--call=check"), contender.daemons())?;
+        Ok(vec![Sample {
+            row: Self::ROW,
+            what: "",
+            cost,
+        }])
+    }
+
+    /// What reading that many lines costs somebody who does not want to know what they say.
+    fn floor(&self, bench: &Bench, _round: usize) -> Result<Vec<Sample>> {
+        let file = bench.place(self.name(), "rbuild").join("Dockerfile");
+        let cost = measure::cost(Command::new("wc").arg(file), &[])?;
+        Ok(vec![Sample {
+            row: Self::ROW,
+            what: "wc",
+            cost,
+        }])
     }
 }
