@@ -28,7 +28,7 @@ mod undefined_arg_in_from;
 mod undefined_var;
 mod workdir_relative_path;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use check::Check;
 pub use check::CheckError;
@@ -172,9 +172,11 @@ pub(crate) mod rule {
 #[derive(Debug)]
 pub(crate) struct Lint {
     check: Check,
-    /// What the comments above instructions say, with the lines that they speak of.
+    /// What the comments above instructions say, with the lines that they speak of, in their order.
     waivers: Vec<(Span, Check)>,
     warnings: Vec<Warning>,
+    /// The same, to find again: there may be one for every line.
+    known: HashSet<Warning>,
 }
 
 /// The rules that need nothing but the text.
@@ -223,6 +225,7 @@ impl Lint {
             check: Check::parse(check).map_err(fail(span))?,
             waivers: Vec::new(),
             warnings: Vec::new(),
+            known: HashSet::new(),
         };
         for instruction in instructions {
             let checks = instruction
@@ -245,6 +248,7 @@ impl Lint {
             check: Check::parse("skip=all").unwrap_or_default(),
             waivers: Vec::new(),
             warnings: Vec::new(),
+            known: HashSet::new(),
         }
     }
 
@@ -258,7 +262,7 @@ impl Lint {
 
     /// Takes a warning as it is.
     pub(crate) fn push(&mut self, warning: Warning) {
-        if !self.warnings.contains(&warning) {
+        if self.known.insert(warning.clone()) {
             self.warnings.push(warning);
         }
     }
@@ -276,8 +280,13 @@ impl Lint {
     }
 
     fn wants(&self, rule: &str, line: usize) -> bool {
-        let around = |span: &Span| (span.first_line..=span.last_line).contains(&line);
-        let mut waivers = self.waivers.iter().filter(|(span, _)| around(span));
+        let begun = self
+            .waivers
+            .partition_point(|(span, _)| span.first_line <= line);
+        let mut waivers = self.waivers[..begun]
+            .iter()
+            .rev()
+            .take_while(|(span, _)| span.last_line >= line);
         // Nobody asks for an experimental rule above an instruction, so only what is skipped counts.
         self.check.wants(rule) && !waivers.any(|(_, it)| it.skips(rule))
     }

@@ -58,7 +58,7 @@ pub struct LocalUse {
 }
 
 /// Something odd that is no error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Warning {
     /// The lint rule's name, `StageNameCasing`; empty for warnings that are no rule's.
     pub rule: &'static str,
