@@ -93,6 +93,19 @@ pub enum MemberKind {
     Fifo,
 }
 
+/// Whether bytes look like the beginning of an archive: a header, or the blocks of zeros that an
+/// empty one consists of.
+pub fn is_archive(start: &[u8]) -> bool {
+    let Some(block) = start.first_chunk::<HEADER_SIZE>() else {
+        return false;
+    };
+    let is_end = block.iter().all(|byte| *byte == 0);
+    is_end
+        || tar_core::Header::from_bytes(block)
+            .verify_checksum()
+            .is_ok()
+}
+
 /// Reads an archive member by member.
 pub struct Archive<R> {
     input: R,

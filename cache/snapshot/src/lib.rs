@@ -40,7 +40,7 @@ mod walk;
 pub use accounts::{Account, AccountError, Accounts};
 pub use active::Active;
 pub use apply::ApplyError;
-pub use archive::{Archive, ArchiveError, Member, MemberKind};
+pub use archive::{Archive, ArchiveError, Member, MemberKind, is_archive};
 pub use checksum::{ChecksumError, Select, SelectCopy};
 pub use diff::{DiffError, DiffInfo};
 pub use files::{FilesError, Plain};

@@ -300,6 +300,10 @@ fn relative(path: &Path, skipped: usize) -> PathBuf {
 
 impl Lookup for Merged {
     fn look(&self, path: &Path) -> io::Result<Option<Seen>> {
+        // Scratch has no entry for its root, which is there all the same.
+        if path.as_os_str().is_empty() {
+            return Ok(Some(Seen::Directory));
+        }
         Ok(self
             .get(path.as_os_str().as_bytes())
             .map(|entry| match &entry.kind {

@@ -56,6 +56,8 @@ pub struct UnpackLimits {
     pub members: u64,
     /// Directories above each other.
     pub depth: usize,
+    /// Device nodes.
+    pub devices: u64,
 }
 
 impl Default for UnpackLimits {
@@ -64,6 +66,7 @@ impl Default for UnpackLimits {
             bytes: 1 << 40,
             members: 20_000_000,
             depth: 1024,
+            devices: u64::MAX,
         }
     }
 }
@@ -75,13 +78,13 @@ pub enum UnpackError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// A name or the target of a hard link points above the top directory.
-    #[error("archive member `{}` leaves the root", path.display())]
+    #[error("archive member `{}` leaves the root", shown(path))]
     Escapes {
         /// The name.
         path: PathBuf,
     },
     /// A member that cannot be written as what it claims to be.
-    #[error("archive member `{}` {problem}", path.display())]
+    #[error("archive member `{}` {problem}", shown(path))]
     Refused {
         /// The name.
         path: PathBuf,
@@ -97,7 +100,7 @@ pub enum UnpackError {
         limit: u64,
     },
     /// The file system refused.
-    #[error("cannot write `{}` from the archive", path.display())]
+    #[error("cannot write `{}` from the archive", shown(path))]
     Write {
         /// The name.
         path: PathBuf,
@@ -105,6 +108,21 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+}
+
+/// A name as people can bear it, whoever made it up: one line, and not too long.
+fn shown(path: &Path) -> String {
+    const LONGEST: usize = 200;
+    let name = path.to_string_lossy();
+    let mut shown: String = name
+        .chars()
+        .take(LONGEST)
+        .map(|it| if it.is_control() { '?' } else { it })
+        .collect();
+    if name.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// Unpacks a whole archive. When this fails, part of it may have been written.
@@ -119,6 +137,7 @@ pub fn unpack<R: Read>(
         parent: None,
         directories: Vec::new(),
         bytes: 0,
+        devices: 0,
     };
     let mut members = 0;
     while let Some(member) = archive.next_member()? {
@@ -142,6 +161,7 @@ struct Target<'a> {
     /// Directories whose times are set at the end, when nothing is written into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
     bytes: u64,
+    devices: u64,
 }
 
 impl Target<'_> {
@@ -354,11 +374,13 @@ impl Target<'_> {
                 });
             }
             MemberKind::Character(major, minor) => {
+                self.count_device(path)?;
                 parent.make_room(name).map_err(failed)?;
                 make_node(dir, name, FileType::CharacterDevice, (*major, *minor))
                     .map_err(failed)?;
             }
             MemberKind::Block(major, minor) => {
+                self.count_device(path)?;
                 parent.make_room(name).map_err(failed)?;
                 make_node(dir, name, FileType::BlockDevice, (*major, *minor)).map_err(failed)?;
             }
@@ -401,6 +423,21 @@ impl Target<'_> {
         } else {
             Ok(())
         }
+    }
+
+    fn count_device(&mut self, path: &Path) -> Result<(), UnpackError> {
+        self.devices += 1;
+        if self.devices <= self.how.limits.devices {
+            return Ok(());
+        }
+        let problem = match self.how.limits.devices {
+            0 => "is a device, and there must be none",
+            _ => "is one device too many",
+        };
+        Err(UnpackError::Refused {
+            path: path.to_owned(),
+            problem,
+        })
     }
 
     /// Where the target of a hard link really is: in the tree, whatever it says.

@@ -142,7 +142,7 @@ fn days(time: Duration) -> String {
 /// 512 MB of it, what is cheap to have again and was not used for two days; then what nobody used for
 /// sixty; then whatever is over the cap.
 pub(crate) fn automatic(items: &[Item], (disk, now): (Disk, Timestamp)) -> Vec<Removal> {
-    let cheap = |item: &Item| matches!(item.what, Stored::Mount(_));
+    let cheap = |item: &Item| item.grows();
     let mut gone: BTreeSet<Stored> = BTreeSet::new();
     let mut removals = Vec::new();
     let mounts: u64 = items.iter().filter(|it| cheap(it)).map(|it| it.size).sum();

@@ -36,6 +36,7 @@ impl Store {
             let removed = match &removal.item.what {
                 Stored::Snapshot(id) => self.prune_snapshot(*id)?,
                 Stored::Mount(_) => self.remove_cache_mount(&removal.item.description)?,
+                Stored::Source(directory) => self.remove_source(directory)?,
                 Stored::Blob(digest) => self.write("remove a blob", |transaction| {
                     let needed = "SELECT 1 FROM leases WHERE digest = ?";
                     if transaction
@@ -74,7 +75,7 @@ impl Store {
         let situation = (self.disk()?, Timestamp::now());
         // The sizes that are on record say whether it is worth measuring.
         let rough = self.items()?;
-        if budget::automatic(&rough, situation).is_empty() && !rough.iter().any(Item::is_mutable) {
+        if budget::automatic(&rough, situation).is_empty() && !rough.iter().any(Item::grows) {
             return Ok(Vec::new());
         }
         self.prune(budget::automatic(&self.usage()?, situation))

@@ -48,6 +48,8 @@ pub enum Stored {
     Mount(String),
     /// A layer's tar, kept as it travels.
     Blob(Digest),
+    /// A mirror of a repository, by the name of its directory.
+    Source(String),
 }
 
 impl Item {
@@ -55,7 +57,9 @@ impl Item {
     pub fn id(&self) -> String {
         match &self.what {
             Stored::Snapshot(id) => id.to_string(),
-            Stored::Mount(directory) => directory.chars().take(25).collect(),
+            Stored::Mount(directory) | Stored::Source(directory) => {
+                directory.chars().take(25).collect()
+            }
             Stored::Blob(digest) => digest.hex().chars().take(25).collect(),
         }
     }
@@ -66,12 +70,18 @@ impl Item {
             Stored::Snapshot(_) => "regular",
             Stored::Mount(_) => "exec.cachemount",
             Stored::Blob(_) => "internal",
+            Stored::Source(_) => "source.git.checkout",
         }
     }
 
     /// Whether steps may change it.
     pub fn is_mutable(&self) -> bool {
         matches!(self.what, Stored::Mount(_))
+    }
+
+    /// Whether nobody knows its size without measuring it.
+    pub(crate) fn grows(&self) -> bool {
+        matches!(self.what, Stored::Mount(_) | Stored::Source(_))
     }
 
     /// Whether it can go.
@@ -99,6 +109,7 @@ impl Store {
                 Stored::Snapshot(id) => self.snapshot_directory(*id),
                 Stored::Mount(directory) => self.root().join("mounts").join(directory),
                 Stored::Blob(digest) => self.path_of(digest),
+                Stored::Source(directory) => self.source_path(directory),
             };
             item.size = allocated(&path, &mut seen)
                 .map_err(|error| StoreError::file(self.root(), "measure", &path, error))?;
@@ -107,12 +118,15 @@ impl Store {
     }
 
     /// The same with the sizes that were noted when things were made, which costs no walk. Of cache
-    /// mounts nothing is noted.
+    /// mounts and sources nothing is noted.
     pub(crate) fn items(&self) -> Result<Vec<Item>, StoreError> {
         let held = self.held_mounts()?;
-        self.read("measure the cache", |connection| {
+        let sources = self.sources()?;
+        let mut items = self.read("measure the cache", |connection| {
             Ok(read_items(connection, &held)?)
-        })
+        })?;
+        items.extend(sources);
+        Ok(items)
     }
 
     /// The bytes of the whole store on the disk, as `du -s` counts them.

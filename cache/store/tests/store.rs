@@ -712,6 +712,32 @@ fn a_cache_mount_in_use_is_not_removed() {
 }
 
 #[test]
+fn a_source_that_has_a_name_goes_when_nobody_brings_it_in() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let (named, nameless) = (key("named"), key("nameless"));
+    store.note_source(&named, "https://host/r.git").unwrap();
+    let path = store.source_directory(&named).unwrap();
+    fs::create_dir(path.join("mirror")).unwrap();
+    fs::write(path.join("mirror/pack"), [7; 10_000]).unwrap();
+    store.source_directory(&nameless).unwrap();
+    let items = store.usage().unwrap();
+    assert_eq!(items.len(), 1);
+    assert_eq!(items[0].description, "a mirror of https://host/r.git");
+    assert_eq!(items[0].kind(), "source.git.checkout");
+    assert!(items[0].size > 10_000);
+
+    let everything = || store.plan_prune(&|_| true, &Budget::default()).unwrap();
+    let other = Store::open(root.path()).unwrap();
+    let held = other.lock_key(&named).unwrap();
+    assert_eq!(store.prune(everything()).unwrap(), []);
+    drop(held);
+    assert_eq!(store.prune(everything()).unwrap().len(), 1);
+    assert!(!path.exists() && store.source_directory(&nameless).unwrap().is_dir());
+    assert!(everything().is_empty());
+}
+
+#[test]
 fn what_is_damaged_is_named_and_repaired() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();

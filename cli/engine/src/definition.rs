@@ -7,12 +7,15 @@ use std::sync::{Arc, OnceLock};
 
 use dockerfile_parser::{Dockerfile, Parse, Problem, ignore};
 use llb::SourceRange;
-use lower::{Plan, PlanError};
+use lower::{Contexts, Plan, PlanError};
 use oci::Platform;
+use snapshot::Root;
 use solve::progress::Warning;
 
 use crate::call::{Answer, Answered, Call};
+use crate::context::{self, Context, LARGEST_TEXT, Stdin};
 use crate::images::Bases;
+use crate::ledger::Ledger;
 use crate::report::{Errand, Reporter};
 use crate::targets::Targets;
 use crate::{
@@ -23,51 +26,84 @@ use crate::{
 /// The names that a Dockerfile may have in the context, the first that is there.
 const USUAL_NAMES: [&str; 2] = ["Dockerfile", "dockerfile"];
 const IGNORE: &str = ".dockerignore";
+const IGNORE_ERRAND: &str = "[internal] load .dockerignore";
 
-/// The Dockerfile and the ignore lines that go with it.
+/// The Dockerfile, the context, and the ignore lines that go with them.
 pub(crate) struct Definition {
     /// As the person knows it.
     name: String,
     text: Arc<[u8]>,
-    ignore: Vec<String>,
+    context: Context,
+    ignore: Ignore,
+    contexts: Contexts,
     /// What the parser made of it, once somebody asks.
     dockerfile: OnceLock<Dockerfile>,
 }
 
 struct Text {
     name: String,
-    /// Where it was found, if it is a file.
-    path: Option<PathBuf>,
+    found: Found,
     bytes: Vec<u8>,
 }
 
+/// Where a Dockerfile was found, which says where its ignore file is looked for.
+enum Found {
+    /// In the context, at this path.
+    Within(PathBuf),
+    /// Elsewhere on this machine.
+    Outside(PathBuf),
+    /// It came from elsewhere.
+    Nowhere,
+}
+
 impl Definition {
-    pub(crate) fn read(request: &Request, reporter: &Reporter<'_>) -> Result<Self, BuildError> {
-        check_context(&request.context)?;
+    pub(crate) fn read(
+        engine: &Engine,
+        request: &Request,
+        reporter: &Reporter<'_>,
+        ledger: &Ledger,
+    ) -> Result<Self, BuildError> {
+        let context = Context::bring(engine, request, reporter, ledger)?;
+        let search = Search {
+            engine,
+            request,
+            context: &context,
+        };
         let errand = format!(
             "[internal] load build definition from {}",
             shown_name(request)
         );
         let dockerfile = reporter.errand(&errand, |errand| {
-            let read = || read_dockerfile(request);
+            let read = || search.dockerfile(errand);
             errand.part("transferring dockerfile:", read, |text| {
                 text.as_ref().map_or(0, Text::size)
             })
         })?;
-        let ignore = reporter.errand("[internal] load .dockerignore", |errand| {
-            read_ignore(&request.context, dockerfile.path.as_deref(), errand)
-        })?;
+        let ignore = match context.snapshot() {
+            Some(Some(_)) => Ignore::default(),
+            _ => reporter.errand(IGNORE_ERRAND, |errand| {
+                search.ignore(&dockerfile.found, errand)
+            })?,
+        };
+        let contexts = context::contexts(request, reporter)?;
         Ok(Self {
             name: dockerfile.name,
             dockerfile: OnceLock::new(),
             text: dockerfile.bytes.into(),
+            context,
             ignore,
+            contexts,
         })
     }
 
     /// The Dockerfile's name, as the person knows it.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its files are.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// What the parser made of it.
@@ -186,7 +222,8 @@ impl Definition {
             cgroup_parent: request.cgroup_parent.clone(),
             resources: request.resources.clone(),
             allowed: request.allowed,
-            ignore: self.ignore.clone(),
+            ignore: self.ignore.lines(),
+            contexts: self.contexts.clone(),
             strict_args: request.strict_args,
             findings: lower::findings(parse),
             ..lower::Options::new(platform)
@@ -211,6 +248,34 @@ impl Definition {
     }
 }
 
+/// The context with what is left out of it; there need be no Dockerfile.
+pub(crate) fn context(
+    engine: &Engine,
+    request: &Request,
+    reporter: &Reporter<'_>,
+    ledger: &Ledger,
+) -> Result<(Context, Ignore), BuildError> {
+    let context = Context::bring(engine, request, reporter, ledger)?;
+    let search = Search {
+        engine,
+        request,
+        context: &context,
+    };
+    let ignore = reporter.errand(IGNORE_ERRAND, |errand| {
+        let found = match search.dockerfile(errand) {
+            Ok(text) => text.found,
+            Err(ReadError::Dockerfile { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Found::Nowhere
+            }
+            Err(error) => return Err(error),
+        };
+        search.ignore(&found, errand)
+    })?;
+    Ok((context, ignore))
+}
+
 impl Text {
     fn size(&self) -> u64 {
         self.bytes.len() as u64
@@ -225,17 +290,6 @@ fn lines_of(problem: &Problem) -> Option<SourceRange> {
     })
 }
 
-fn check_context(context: &ContextFrom) -> Result<(), ReadError> {
-    let ContextFrom::Directory(path) = context else {
-        return Ok(());
-    };
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(ReadError::NoDirectory { path: path.clone() }),
-        Err(_) => Err(ReadError::NoContext { path: path.clone() }),
-    }
-}
-
 /// What is built for: this machine, unless the person says something else.
 fn platforms(request: &Request) -> Vec<Platform> {
     match &request.platforms[..] {
@@ -248,6 +302,7 @@ fn platforms(request: &Request) -> Vec<Platform> {
 fn shown_name(request: &Request) -> String {
     match &request.dockerfile {
         DockerfileFrom::File(path) => file_name(path),
+        DockerfileFrom::Remote(address) => llb::without_credentials(address),
         DockerfileFrom::Context | DockerfileFrom::Stdin => USUAL_NAMES[0].to_owned(),
     }
 }
@@ -259,112 +314,216 @@ fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
-fn read_dockerfile(request: &Request) -> Result<Text, ReadError> {
-    let failed = |name: &str| {
-        let name = name.to_owned();
-        |source| ReadError::Dockerfile { name, source }
-    };
-    match (&request.dockerfile, &request.context) {
-        (DockerfileFrom::Context, ContextFrom::Directory(context)) => {
-            read_first(context, &USUAL_NAMES).map_err(failed(USUAL_NAMES[0]))
-        }
-        (DockerfileFrom::File(path), _) => {
-            let name = file_name(path);
-            let bytes = fs::read(path).map_err(failed(&path.to_string_lossy()))?;
-            Ok(Text {
-                name,
-                path: Some(path.clone()),
-                bytes,
-            })
-        }
-        (DockerfileFrom::Stdin, _) | (DockerfileFrom::Context, ContextFrom::Empty) => {
-            let mut bytes = Vec::new();
-            io::stdin()
-                .lock()
-                .read_to_end(&mut bytes)
-                .map_err(failed("-"))?;
-            Ok(Text {
-                name: USUAL_NAMES[0].to_owned(),
-                path: None,
-                bytes,
-            })
-        }
-    }
+fn failed(name: &str) -> impl FnOnce(io::Error) -> ReadError {
+    let name = name.to_owned();
+    |source| ReadError::Dockerfile { name, source }
 }
 
-/// The first of `names` that is in `directory`; if none is, the first one's error.
-fn read_first(directory: &Path, names: &[&str]) -> io::Result<Text> {
-    let mut first_error = None;
-    for name in names {
-        let path = directory.join(name);
-        match read_found(&path) {
-            Ok(bytes) => {
-                return Ok(Text {
-                    name: (*name).to_owned(),
-                    path: Some(path),
-                    bytes,
-                });
+/// Whose files are looked for, and where.
+struct Search<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    context: &'a Context,
+}
+
+impl Search<'_> {
+    fn dockerfile(&self, errand: &Errand<'_>) -> Result<Text, ReadError> {
+        let usual = |bytes: Vec<u8>| Text {
+            name: USUAL_NAMES[0].to_owned(),
+            found: Found::Nowhere,
+            bytes,
+        };
+        match (&self.request.dockerfile, self.context.dockerfile()) {
+            (DockerfileFrom::Context, Some(text)) => Ok(usual(text.to_owned())),
+            (_, Some(_)) => Err(ReadError::TwoDockerfiles {
+                from: match self.request.context {
+                    ContextFrom::Stdin => "stdin".to_owned(),
+                    _ => self.request.context.shown(),
+                },
+            }),
+            (DockerfileFrom::Context, None) => self.usual(),
+            (DockerfileFrom::File(path), None) => self.named(path),
+            (DockerfileFrom::Remote(address), None) => {
+                let bytes = context::text_of(self.engine, self.request, address, errand)?;
+                Ok(usual(bytes))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                first_error = first_error.or(Some(error));
+            (DockerfileFrom::Stdin, None) => {
+                let stdin = Stdin::open(&self.request.cancel).map_err(failed("-"))?;
+                Ok(usual(read_limited(stdin).map_err(failed("-"))?))
             }
-            Err(error) => return Err(error),
         }
     }
-    Err(first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
-}
 
-/// Reads a file that nobody named: it lies in the context, whoever filled that. A pipe there would be
-/// waited for in vain, a device might never end; whoever names one with `-f` means it.
-fn read_found(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.is_file() {
-        fs::read(path)
-    } else {
-        Err(io::Error::other("not a regular file"))
+    /// The first of the usual names that is in the context; if none is, the first one's error.
+    fn usual(&self) -> Result<Text, ReadError> {
+        let root = self.context.root(self.engine);
+        let root = root.map_err(failed(USUAL_NAMES[0]))?;
+        let mut first_error = None;
+        for name in USUAL_NAMES {
+            match in_context(&root, Path::new(name)) {
+                Ok(text) => return Ok(text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    first_error = first_error.or(Some(error));
+                }
+                Err(error) => return Err(failed(name)(error)),
+            }
+        }
+        let error = first_error.unwrap_or_else(|| io::ErrorKind::NotFound.into());
+        Err(failed(USUAL_NAMES[0])(error))
+    }
+
+    /// The file that somebody named: in a context that was fetched, else anywhere.
+    fn named(&self, path: &Path) -> Result<Text, ReadError> {
+        let shown = path.to_string_lossy();
+        let within = match (self.context.is_directory(), self.context.snapshot()) {
+            (false, Some(Some(_))) => Some(path.to_owned()),
+            _ => self.path_within(path),
+        };
+        if let Some(within) = within {
+            let root = self.context.root(self.engine).map_err(failed(&shown))?;
+            return in_context(&root, &within).map_err(failed(&shown));
+        }
+        let read = || read_limited(fs::File::open(path)?);
+        Ok(Text {
+            name: file_name(path),
+            bytes: read().map_err(failed(&shown))?,
+            found: Found::Outside(path.to_owned()),
+        })
+    }
+
+    /// A path of this machine as one of the context: then it is whoever filled that who says what
+    /// is there, and nothing it links to outside is read.
+    fn path_within(&self, path: &Path) -> Option<PathBuf> {
+        let ContextFrom::Directory(context) = &self.request.context else {
+            return None;
+        };
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let parent = parent.canonicalize().ok()?;
+        let below = parent.strip_prefix(context.canonicalize().ok()?).ok()?;
+        Some(below.join(path.file_name()?))
+    }
+
+    /// The lines of the ignore file beside the Dockerfile, else of that of the context.
+    fn ignore(&self, dockerfile: &Found, errand: &Errand<'_>) -> Result<Ignore, ReadError> {
+        if !self.context.is_directory() {
+            return Ok(Ignore::default());
+        }
+        let unreadable = |source| ReadError::Ignore {
+            name: IGNORE.to_owned(),
+            source,
+        };
+        let root = self.context.root(self.engine).map_err(unreadable)?;
+        let beside = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(IGNORE);
+            PathBuf::from(name)
+        };
+        let first = match dockerfile {
+            Found::Within(path) => read_ignore(&beside(path), errand, |path| found(&root, path))?,
+            Found::Outside(path) => {
+                read_ignore(&beside(path), errand, |path| {
+                    match fs::metadata(path)?.is_file() {
+                        true => read_limited(fs::File::open(path)?),
+                        false => Err(not_a_file()),
+                    }
+                })?
+            }
+            Found::Nowhere => None,
+        };
+        let second = || read_ignore(Path::new(IGNORE), errand, |path| found(&root, path));
+        Ok(match first {
+            Some(first) => first,
+            None => second()?.unwrap_or_default(),
+        })
     }
 }
 
-/// The lines of the ignore file beside the Dockerfile, else of that of the context.
+/// The file `path` of a context.
+fn in_context(root: &Root, path: &Path) -> io::Result<Text> {
+    Ok(Text {
+        name: file_name(path),
+        bytes: found(root, path)?,
+        found: Found::Within(path.to_owned()),
+    })
+}
+
+/// Reads a file of a context, whoever filled that: nothing outside is read, a pipe is not waited
+/// for in vain, and a device that never ends is not begun with.
+fn found(root: &Root, path: &Path) -> io::Result<Vec<u8>> {
+    let read = root.read_limited(path, LARGEST_TEXT);
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput => not_a_file(),
+        _ => error,
+    })
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("not a regular file")
+}
+
+fn read_limited(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(LARGEST_TEXT + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LARGEST_TEXT {
+        true => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("the file has more than {LARGEST_TEXT} bytes"),
+        )),
+        false => Ok(bytes),
+    }
+}
+
+/// The ignore file of the context `root` alone.
+pub(crate) fn ignore_of(root: &Root, errand: &Errand<'_>) -> Result<Ignore, ReadError> {
+    let read = read_ignore(Path::new(IGNORE), errand, |path| found(root, path))?;
+    Ok(read.unwrap_or_default())
+}
+
+/// The rules of the ignore file at `path`, if it is there.
 fn read_ignore(
-    context: &ContextFrom,
-    dockerfile: Option<&Path>,
+    path: &Path,
     errand: &Errand<'_>,
-) -> Result<Vec<String>, ReadError> {
-    let beside = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(IGNORE);
-        PathBuf::from(name)
-    });
-    let in_context = match context {
-        ContextFrom::Directory(path) => Some(path.join(IGNORE)),
-        ContextFrom::Empty => None,
-    };
-    for path in beside.into_iter().chain(in_context) {
-        let name = file_name(&path);
-        let size =
-            |bytes: &io::Result<Vec<u8>>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        match errand.part("transferring context:", || read_found(&path), size) {
-            Ok(bytes) => return rules(&name, &bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(ReadError::Ignore { name, source }),
-        }
+    read: impl FnOnce(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Option<Ignore>, ReadError> {
+    let name = file_name(path);
+    let size = |bytes: &io::Result<Vec<u8>>| bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+    match errand.part("transferring context:", || read(path), size) {
+        Ok(bytes) => Ok(Some(Ignore::read(name, &bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ReadError::Ignore { name, source }),
     }
-    Ok(Vec::new())
 }
 
-fn rules(name: &str, bytes: &[u8]) -> Result<Vec<String>, ReadError> {
-    let patterns = ignore::Patterns::parse(bytes).map_err(|error| ReadError::IgnoreLine {
-        name: name.to_owned(),
-        line: error.line,
-        pattern: error.pattern,
-        why: error.problem.to_string(),
-    })?;
-    let line = |rule: &ignore::Rule| {
-        format!(
-            "{}{}",
-            if rule.reincludes() { "!" } else { "" },
-            rule.pattern()
-        )
-    };
-    Ok(patterns.rules().iter().map(line).collect())
+/// What an ignore file says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ignore {
+    /// Its name; empty where there is none.
+    pub(crate) name: String,
+    pub(crate) patterns: ignore::Patterns,
+}
+
+impl Ignore {
+    fn read(name: String, bytes: &[u8]) -> Result<Self, ReadError> {
+        match ignore::Patterns::parse(bytes) {
+            Ok(patterns) => Ok(Self { name, patterns }),
+            Err(error) => Err(ReadError::IgnoreLine {
+                name,
+                line: error.line,
+                pattern: error.pattern,
+                why: error.problem.to_string(),
+            }),
+        }
+    }
+
+    /// Its rules as lines, without comments and blanks.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let line = |rule: &ignore::Rule| {
+            let mark = if rule.reincludes() { "!" } else { "" };
+            format!("{mark}{}", rule.pattern())
+        };
+        self.patterns.rules().iter().map(line).collect()
+    }
 }

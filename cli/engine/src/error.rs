@@ -13,7 +13,7 @@ use lower::PlanError;
 use oci::Reference;
 use ops::{ChecksumError, ExecError, OpError};
 use registry::RegistryError;
-use snapshot::{DiffError, FilesError};
+use snapshot::{DiffError, FilesError, SnapshotError, UnpackError};
 use store::StoreError;
 
 /// Why a build failed.
@@ -175,6 +175,90 @@ pub enum ReadError {
         /// As asked for.
         path: PathBuf,
     },
+    /// The context cannot be read.
+    #[error("unable to prepare context: path {path:?} cannot be read")]
+    UnreadableContext {
+        /// As asked for.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A named context.
+    #[error("failed to get build context {name}")]
+    Named {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<ReadError>,
+    },
+    /// A context has a name that nothing can have.
+    #[error(transparent)]
+    ContextName(#[from] lower::ContextNameError),
+    /// The name of a repository says something that cannot be done.
+    #[error("unable to prepare context: {address:?} names nothing that can be fetched")]
+    Address {
+        /// As asked for, without credentials.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        source: lower::RemoteError,
+    },
+    /// The context or the Dockerfile could not be fetched.
+    #[error(transparent)]
+    Fetch(Box<OpError>),
+    /// The standard input.
+    #[error("unable to prepare context: standard input cannot be read")]
+    Stdin {
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A text that came instead of a context.
+    #[error("failed to read dockerfile: {from} cannot be read")]
+    Text {
+        /// From where.
+        from: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What came is larger than anyone would send.
+    #[error("unable to prepare context: {from} has more than {limit} bytes")]
+    TooLarge {
+        /// From where.
+        from: String,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// What came is packed, and no tar.
+    #[error("unable to prepare context: {from} is compressed, but holds no tar")]
+    NoArchive {
+        /// From where.
+        from: String,
+    },
+    /// The tar of a context is damaged, or wants what no context may.
+    #[error("unable to prepare context: cannot unpack the tar from {from}")]
+    Archive {
+        /// From where.
+        from: String,
+        /// Why.
+        #[source]
+        source: Box<UnpackError>,
+    },
+    /// The context's tree could not be made.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The context is a Dockerfile, and another one is named.
+    #[error("ambiguous Dockerfile source: both {from} and flag correspond to Dockerfiles")]
+    TwoDockerfiles {
+        /// What the context is.
+        from: String,
+    },
     /// The Dockerfile.
     #[error("failed to read dockerfile: open {name}")]
     Dockerfile {
@@ -238,6 +322,15 @@ pub enum ImageError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// It is not in the OCI layout, or that is none.
+    #[error("cannot take an image from the OCI layout `{}`", directory.display())]
+    Layout {
+        /// Where that is.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<export::LoadError>,
     },
     /// The store failed.
     #[error(transparent)]
@@ -373,6 +466,21 @@ impl ImageError {
             ),
             _ => None,
         }
+    }
+}
+
+impl ReadError {
+    /// Whether it is the context that cannot be had, rather than something in it.
+    pub fn is_of_context(&self) -> bool {
+        !matches!(
+            self,
+            Self::Dockerfile { .. }
+                | Self::Text { .. }
+                | Self::Ignore { .. }
+                | Self::IgnoreLine { .. }
+                | Self::Snapshot(_)
+                | Self::Store(_)
+        )
     }
 }
 

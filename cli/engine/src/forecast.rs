@@ -79,7 +79,8 @@ pub enum Verdict {
 }
 
 impl Engine {
-    /// What a build would run and what it would find. Runs nothing, asks nobody and writes nothing.
+    /// What a build would run and what it would find. Runs nothing, asks nobody and writes nothing, but
+    /// that a context which is elsewhere is fetched: the Dockerfile is in it.
     ///
     /// # Errors
     /// As [`build`](crate::build), as far as that can be known.
@@ -89,7 +90,7 @@ impl Engine {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Forecast, BuildError> {
         let reporter = Reporter::new(progress);
-        let definition = Definition::read(request, &reporter)?;
+        let definition = Definition::read(self, request, &reporter, &Ledger::default())?;
         let bases = Bases::new(self, request, &reporter);
         let targets = definition.plan(request, &bases, &reporter)?;
         let ledger = Ledger::default();

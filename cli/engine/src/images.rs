@@ -5,11 +5,11 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use export::{Asking, LayerState, PullError, PullWatch, RemoteImage};
-use lower::{BaseImage, Images, ResolveError};
+use export::{Asking, LayerState, Pick, PullError, PullWatch, RemoteImage};
+use lower::{BaseImage, Images, Layout, ResolveError};
 use oci::{Digest, ImageConfig, Key, Platform, Reference};
 use solve::progress::TransferStatus;
-use store::{ImageRecord, SnapshotId};
+use store::{ImageRecord, Lease, SnapshotId};
 
 use crate::report::Reporter;
 use crate::{Cancel, Engine, ImageError, Pull, Request};
@@ -22,6 +22,8 @@ pub(crate) struct Bases<'a> {
     reporter: &'a Reporter<'a>,
     /// The images whose layers are in registries, by their id.
     remote: Mutex<HashMap<Digest, RemoteImage>>,
+    /// What keeps the layers of images that are not in the catalog.
+    leases: Mutex<Vec<Lease>>,
 }
 
 /// An image of the store.
@@ -46,6 +48,13 @@ impl Images for Bases<'_> {
             .errand(&errand, |_| self.find(reference, platform));
         Ok(found?)
     }
+
+    fn layout(&self, layout: &Layout, platform: &Platform) -> Result<BaseImage, ResolveError> {
+        let shown = shown(layout);
+        let errand = format!("[internal] load metadata for {shown}");
+        let laid_out = || self.laid_out(layout, platform, shown.clone());
+        Ok(self.reporter.errand(&errand, |_| laid_out())?)
+    }
 }
 
 impl<'a> Bases<'a> {
@@ -59,6 +68,7 @@ impl<'a> Bases<'a> {
             request,
             reporter,
             remote: Mutex::default(),
+            leases: Mutex::default(),
         }
     }
 
@@ -110,6 +120,39 @@ impl<'a> Bases<'a> {
             source,
         })?;
         Ok(Some(Stored { record, config }))
+    }
+
+    /// An image of a layout, which comes into the store with its layers but gets no name there.
+    fn laid_out(
+        &self,
+        layout: &Layout,
+        platform: &Platform,
+        shown: String,
+    ) -> Result<BaseImage, ImageError> {
+        let pick = Pick {
+            tag: layout.tag.as_deref(),
+            digest: layout.digest,
+            platform,
+        };
+        let image = export::load_layout(&self.engine.snapshots, &layout.directory, &pick);
+        let image = image.map_err(|source| ImageError::Layout {
+            directory: layout.directory.clone(),
+            source: Box::new(source),
+        })?;
+        if let Some(top) = image.top {
+            let lease = self.engine.store.lease(&[top], &[])?;
+            let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+            leases.push(lease);
+        }
+        let pin = image.manifest.map(|it| format!("@{it}"));
+        Ok(BaseImage {
+            id: image.id,
+            config: image.config,
+            pinned: match layout.digest {
+                Some(_) => shown,
+                None => format!("{shown}{}", pin.unwrap_or_default()),
+            },
+        })
     }
 
     /// The image that the registry has under this name.
@@ -271,4 +314,16 @@ impl<'a> Watch<'a> {
             ..status.clone()
         });
     }
+}
+
+/// A layout's image as people write it.
+fn shown(layout: &Layout) -> String {
+    let mut shown = format!("oci-layout://{}", layout.directory.display());
+    if let Some(tag) = &layout.tag {
+        shown.push_str(&format!(":{tag}"));
+    }
+    if let Some(digest) = &layout.digest {
+        shown.push_str(&format!("@{digest}"));
+    }
+    shown
 }

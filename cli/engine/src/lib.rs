@@ -10,6 +10,7 @@
 
 mod caches;
 mod call;
+mod context;
 mod definition;
 mod error;
 mod explain;
@@ -42,17 +43,19 @@ use snapshot::Snapshots;
 use store::Store;
 
 pub use call::{Answer, Answered, Call, Given, Lent, Outline, Target, Warning};
+pub use context::{
+    ContextFrom, DockerfileFrom, Excluded, Listed, Listing, NamedFrom, NamedFromError, Rule,
+};
 pub use error::{
     BuildError, ExportError, ImageError, LogLine, Place, PlanFailure, ReadError, StepError,
     StepFailure,
 };
 pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use forecast::{Forecast, Foreseen, Verdict};
+pub use lower::{ContextNameError, known_as as context_name};
 pub use ops::Cancel;
 pub use output::Built;
-pub use request::{
-    Allowed, ContextFrom, DockerfileFrom, Files, NoCache, Output, Pull, Push, Request, SecretFrom,
-};
+pub use request::{Allowed, Files, NoCache, Output, Pull, Push, Request, SecretFrom};
 pub use solve::progress;
 
 use caches::Caches;
@@ -112,7 +115,7 @@ impl Engine {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Graph, BuildError> {
         let reporter = Reporter::new(progress);
-        let definition = Definition::read(request, &reporter)?;
+        let definition = Definition::read(self, request, &reporter, &Ledger::default())?;
         let bases = Bases::new(self, request, &reporter);
         let targets = definition.plan(request, &bases, &reporter)?;
         Ok(targets.whole.graph)
@@ -130,7 +133,22 @@ impl Engine {
         progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Answered, BuildError> {
         let reporter = Reporter::new(progress);
-        Definition::read(request, &reporter)?.answer(self, request, call, &reporter)
+        let definition = Definition::read(self, request, &reporter, &Ledger::default())?;
+        definition.answer(self, request, call, &reporter)
+    }
+
+    /// What the context holds and what its ignore file leaves out (`--list-context`). Runs nothing.
+    ///
+    /// # Errors
+    /// As [`build`], as far as that comes before anything runs; and if a file cannot be looked at.
+    pub fn list_context(
+        &self,
+        request: &Request,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Listing, BuildError> {
+        let reporter = Reporter::new(progress);
+        let (context, ignore) = definition::context(self, request, &reporter, &Ledger::default())?;
+        Ok(context::list(self, &context, &ignore)?)
     }
 }
 
@@ -192,7 +210,10 @@ fn run_until_found(
     request: &Request,
     begun: &Begun<'_>,
 ) -> Result<Built, BuildError> {
-    let mut built = run(engine, request, begun);
+    output::check(request)?;
+    // Once: the standard input is not there a second time.
+    let definition = Definition::read(engine, request, begun.reporter, begun.ledger)?;
+    let mut built = run(engine, request, begun, &definition);
     for _ in 0..LOST_RESULTS + begun.caches.disappointments() {
         match &built {
             // Somebody pruned it, or a cache only said it had it. All else that was done is in the cache.
@@ -201,7 +222,7 @@ fn run_until_found(
                     && (error.is_lost_result() || begun.ledger.is_bereft(&engine.store)) =>
             {
                 begun.ledger.begin_anew();
-                built = run(engine, request, begun);
+                built = run(engine, request, begun, &definition);
             }
             _ => break,
         }
@@ -220,16 +241,19 @@ struct Begun<'a> {
     at: Timestamp,
 }
 
-fn run(engine: &Engine, request: &Request, begun: &Begun<'_>) -> Result<Built, BuildError> {
+fn run(
+    engine: &Engine,
+    request: &Request,
+    begun: &Begun<'_>,
+    definition: &Definition,
+) -> Result<Built, BuildError> {
     let reporter = begun.reporter;
-    output::check(request)?;
-    let definition = Definition::read(request, reporter)?;
     let bases = Bases::new(engine, request, reporter);
     let targets = definition.plan(request, &bases, reporter)?;
     let work = Job {
         engine,
         request,
-        definition: &definition,
+        definition,
         plan: &targets.whole,
         targets: &targets.each,
         bases: &bases,

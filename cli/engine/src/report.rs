@@ -120,10 +120,15 @@ pub(crate) struct Errand<'a> {
     vertex: Key,
 }
 
-impl Errand<'_> {
+impl<'a> Errand<'a> {
     /// What it is told as.
     pub(crate) fn vertex(&self) -> Key {
         self.vertex
+    }
+
+    /// Takes what a process of the errand writes.
+    pub(crate) fn tail(&self) -> Tail<'a> {
+        Tail::new(self.reporter, self.vertex)
     }
 
     /// Does a part of it, told as something that moves `bytes`; 0 where nothing is counted.

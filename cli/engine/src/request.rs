@@ -9,7 +9,7 @@ use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
 use remote::{Backend, CacheTo};
 
-use crate::Cancel;
+use crate::{Cancel, ContextFrom, DockerfileFrom, NamedFrom};
 
 pub use lower::{Allowed, NoCache};
 
@@ -18,6 +18,8 @@ pub use lower::{Allowed, NoCache};
 pub struct Request {
     /// What `COPY` copies from.
     pub context: ContextFrom,
+    /// `--build-context`: what stands for stages and images of these names.
+    pub contexts: BTreeMap<String, NamedFrom>,
     /// `--file`
     pub dockerfile: DockerfileFrom,
     /// `--target`
@@ -72,26 +74,6 @@ pub struct Request {
     pub explain: bool,
     /// Cancelled when the person gives up.
     pub cancel: Cancel,
-}
-
-/// What `COPY` copies from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ContextFrom {
-    /// A directory.
-    Directory(PathBuf),
-    /// Nothing: the context is empty (`build -` with a Dockerfile on the standard input).
-    Empty,
-}
-
-/// Where the Dockerfile is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DockerfileFrom {
-    /// `Dockerfile` in the context, or `dockerfile` where there is none.
-    Context,
-    /// A file anywhere, relative to the working directory.
-    File(PathBuf),
-    /// The standard input.
-    Stdin,
 }
 
 /// What becomes of the result.
@@ -154,6 +136,7 @@ impl Request {
     pub fn new(context: impl Into<PathBuf>) -> Self {
         Self {
             context: ContextFrom::Directory(context.into()),
+            contexts: BTreeMap::new(),
             dockerfile: DockerfileFrom::Context,
             target: None,
             build_args: BTreeMap::new(),
@@ -191,20 +174,20 @@ impl Request {
                 .unwrap_or_else(|_| path.clone())
                 .display()
                 .to_string(),
-            ContextFrom::Empty => "-".to_owned(),
+            other => other.shown(),
         };
         match &self.dockerfile {
             DockerfileFrom::File(path) => format!("{context} {}", path.display()),
+            DockerfileFrom::Remote(address) => {
+                format!("{context} {}", llb::without_credentials(address))
+            }
             DockerfileFrom::Context | DockerfileFrom::Stdin => context,
         }
     }
 
     /// The build in a few words.
     pub(crate) fn title(&self) -> String {
-        let context = match &self.context {
-            ContextFrom::Directory(path) => path.display().to_string(),
-            ContextFrom::Empty => "-".to_owned(),
-        };
+        let context = self.context.shown();
         match &self.target {
             Some(target) => format!("{context} ({target})"),
             None => context,

@@ -3,16 +3,27 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::{ContextFrom, Request, SecretFrom};
+use crate::context::local_name;
+use crate::{ContextFrom, NamedFrom, Request, SecretFrom};
 
 /// The name of the context among the local directories.
 pub(crate) const CONTEXT: &str = "context";
 
 impl ops::Session for Request {
     fn local(&self, name: &str) -> Option<PathBuf> {
-        match &self.context {
-            ContextFrom::Directory(path) if name == CONTEXT => Some(path.clone()),
-            ContextFrom::Directory(_) | ContextFrom::Empty => None,
+        if name == CONTEXT {
+            return match &self.context {
+                ContextFrom::Directory(path) => Some(path.clone()),
+                ContextFrom::Empty | ContextFrom::Stdin | ContextFrom::Remote(_) => None,
+            };
+        }
+        let (_, directory) = self
+            .contexts
+            .iter()
+            .find(|(key, _)| local_name(key) == name)?;
+        match directory {
+            NamedFrom::Directory(path) => Some(path.clone()),
+            _ => None,
         }
     }
 

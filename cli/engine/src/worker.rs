@@ -16,7 +16,7 @@ use store::{Failure, KeyLock, RanStep, Record, SnapshotId, Spent, StoreError};
 use crate::explain;
 use crate::report::Tail;
 use crate::session::CONTEXT;
-use crate::{Cancel, ContextFrom, Job, LogLine, StepError};
+use crate::{Cancel, Job, LogLine, StepError};
 
 /// What people are told while another process runs the same step.
 const WAITING: &[u8] = b"waiting for another rbuild that runs this step\n";
@@ -325,10 +325,10 @@ pub(crate) fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     let vertex = job.plan.graph.vertex(task.vertex);
     if let Op::Source(Source::Local(local)) = &vertex.op
         && local.name == CONTEXT
-        && job.request.context == ContextFrom::Empty
+        && let Some(top) = job.definition.context().snapshot()
     {
         return Ok(Ran {
-            outputs: vec![Ref::Snapshot(None)],
+            outputs: vec![Ref::Snapshot(top)],
             spent: None,
         });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,13 @@ struct Actions {
 pub struct OnCancel {
     cancel: Cancel,
     number: Option<u64>,
+}
+
+/// A reader that can be stopped; see [`Cancel::read`].
+#[derive(Debug)]
+pub struct Cancellable<R> {
+    input: R,
+    cancel: Cancel,
 }
 
 impl Cancel {
@@ -67,11 +75,28 @@ impl Cancel {
         }
     }
 
+    /// Reads `input` until cancelled; then each read is an error.
+    pub fn read<R: Read>(&self, input: R) -> Cancellable<R> {
+        Cancellable {
+            input,
+            cancel: self.clone(),
+        }
+    }
+
     fn actions(&self) -> std::sync::MutexGuard<'_, Actions> {
         self.inner
             .actions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Read> Read for Cancellable<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.cancel.is_cancelled() {
+            true => Err(io::Error::other("canceled")),
+            false => self.input.read(out),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use snapshot::{Local, Snapshots};
 use solve::Selector;
 use store::{SnapshotId, Store};
 
-pub use cancel::{Cancel, OnCancel};
+pub use cancel::{Cancel, Cancellable, OnCancel};
 pub use checksum::ChecksumError;
 pub use context::{Context, Session};
 pub use exec::{ExecError, Killed};

@@ -2,6 +2,8 @@
 
 use oci::{Digest, ImageConfig, Platform, Reference};
 
+use crate::Layout;
+
 /// Where base images come from.
 ///
 /// Asked once for each image and platform that the target needs, in the order in which the stages
@@ -18,6 +20,15 @@ pub trait Images {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<BaseImage, ResolveError>;
+
+    /// The image of an OCI layout, by the same rules. Whoever knows no layouts need not say so.
+    ///
+    /// # Errors
+    /// If there is no such image or it cannot be read.
+    fn layout(&self, layout: &Layout, _platform: &Platform) -> Result<BaseImage, ResolveError> {
+        let directory = layout.directory.display();
+        Err(format!("the layout `{directory}` cannot be read here").into())
+    }
 }
 
 /// Why an image could not be resolved. The chain is printed below [`crate::PlanErrorKind::BaseImage`].

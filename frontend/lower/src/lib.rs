@@ -10,6 +10,7 @@
 //! This crate is pure: no I/O, no clock, no environment. All of the world that it sees is its arguments.
 
 mod call;
+mod contexts;
 mod error;
 mod frontend;
 mod images;
@@ -35,6 +36,7 @@ mod path;
 pub mod remote;
 
 pub use call::{Checked, Given, Lent, Outline, Target, check, outline, targets};
+pub use contexts::{ContextNameError, Contexts, Layout, NamedContext, known_as};
 pub use error::{PlanError, PlanErrorKind};
 pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};

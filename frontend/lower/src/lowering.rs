@@ -14,7 +14,10 @@ use crate::lint::{self, Lint, rule};
 use crate::scope::{self, Env, Expander};
 use crate::stage::Declarations;
 use crate::state::{State, Step};
-use crate::{BaseImage, Images, LocalUse, Options, Plan, PlanError, PlanErrorKind, frontend};
+use crate::{
+    BaseImage, Images, Layout, LocalUse, NamedContext, Options, Plan, PlanError, PlanErrorKind,
+    frontend,
+};
 
 /// References through variables that may stand in each other: each is a recursion.
 const MAX_NESTING: usize = 32;
@@ -44,7 +47,8 @@ pub(crate) struct Lowering<'a> {
     bases: HashMap<(String, Platform), BaseImage>,
     froms: Vec<from::From>,
     done: Vec<Option<State>>,
-    context_paths: BTreeSet<String>,
+    /// What is needed of the directories that the session lends, by their names there.
+    local_paths: BTreeMap<String, BTreeSet<String>>,
     nesting: usize,
     /// Whether the file may use what only rbuild has.
     pub(crate) labs: bool,
@@ -105,7 +109,7 @@ impl<'a> Lowering<'a> {
             bases: HashMap::new(),
             froms: Vec::with_capacity(stages),
             done: vec![None; stages],
-            context_paths: BTreeSet::new(),
+            local_paths: BTreeMap::new(),
             nesting: 0,
             labs: frontend::is_labs(dockerfile, options),
         })
@@ -132,13 +136,11 @@ impl<'a> Lowering<'a> {
         let used_build_args = self.used_build_args()?;
         let source_date_epoch = self.source_date_epoch()?;
         self.lint.fail_if_asked()?;
-        let paths: Vec<String> = std::mem::take(&mut self.context_paths)
-            .into_iter()
-            .collect();
-        let local = LocalUse {
-            name: CONTEXT.to_owned(),
-            paths,
-        };
+        let locals = std::mem::take(&mut self.local_paths).into_iter();
+        let locals = locals.map(|(name, paths)| LocalUse {
+            name,
+            paths: paths.into_iter().collect(),
+        });
         Ok(Plan {
             graph: std::mem::take(&mut self.graph),
             root: state.root,
@@ -148,11 +150,7 @@ impl<'a> Lowering<'a> {
             warnings: self.lint.take_warnings(),
             used_build_args,
             target: self.declared.stages[target].name.map(str::to_lowercase),
-            locals: if local.paths.is_empty() {
-                Vec::new()
-            } else {
-                vec![local]
-            },
+            locals: locals.collect(),
             source_date_epoch,
         })
     }
@@ -186,6 +184,9 @@ impl<'a> Lowering<'a> {
         let from = self.froms[index].clone();
         self.met.used.extend(from.args.iter().cloned());
         let mut state = from::begin(self, index, &from)?;
+        if matches!(from.base, from::Base::Replaced(_)) {
+            return Ok(state);
+        }
         instruction::onbuild::run_triggers(self, &mut state, index)?;
         for instruction in self.declared.stages[index].instructions {
             let step = Step {
@@ -201,13 +202,16 @@ impl<'a> Lowering<'a> {
 
     /// The earlier stages that stage `index` names without a variable.
     fn needs(&self, index: usize) -> Vec<usize> {
-        let mut needs = Vec::new();
-        if let from::Base::Stage(base) = self.froms[index].base {
-            needs.push(base);
-        }
+        let mut needs = match self.froms[index].base {
+            from::Base::Stage(base) => vec![base],
+            from::Base::Replaced(_) => return Vec::new(),
+            _ => Vec::new(),
+        };
         for instruction in self.declared.stages[index].instructions {
             for name in instruction::literal_references(instruction) {
-                if let Named::Stage(stage) = self.named(name, index) {
+                if let Named::Stage(stage) = self.named(name, index)
+                    && self.replaced(stage).is_none()
+                {
                     needs.push(stage);
                 }
             }
@@ -281,32 +285,77 @@ impl<'a> Lowering<'a> {
                     .filter_map(|it| it.name);
                 error.because(source).suggest(name, stages)
             })?;
-        if !matches!(image.config.os.as_str(), "" | "linux") {
-            let kind = PlanErrorKind::NotLinux {
-                image: name.to_owned(),
-                os: image.config.os,
-            };
-            return Err(PlanError::at(span, kind));
+        require_linux(&image, name, span)?;
+        self.bases.insert(key, image.clone());
+        Ok(image)
+    }
+
+    /// The image of an OCI layout, asked for once, which `name` stands for at `span`.
+    pub(crate) fn layout(
+        &mut self,
+        layout: &Layout,
+        platform: &Platform,
+        (name, span): (&str, Span),
+    ) -> Result<BaseImage, PlanError> {
+        let key = (format!("oci-layout://{layout:?}"), platform.clone());
+        if let Some(known) = self.bases.get(&key) {
+            return Ok(known.clone());
         }
+        let image = self.images.layout(layout, platform).map_err(|source| {
+            PlanError::at(span, PlanErrorKind::BaseImage(name.to_owned())).because(source)
+        })?;
+        require_linux(&image, name, span)?;
         self.bases.insert(key, image.clone());
         Ok(image)
     }
 
     /// The build context, of which `path` is needed.
     pub(crate) fn context(&mut self, path: &str) -> Input {
-        self.context_paths.insert(path.to_owned());
         let source = LocalSource {
             name: CONTEXT.to_owned(),
             ignore: self.options.ignore.clone(),
         };
+        self.local(source, path, "[internal] load build context")
+    }
+
+    /// A directory that the session lends, of which `path` is needed, as a vertex called `name`.
+    pub(crate) fn local(&mut self, source: LocalSource, path: &str, name: &str) -> Input {
+        let paths = self.local_paths.entry(source.name.clone()).or_default();
+        paths.insert(path.to_owned());
+        self.source(Source::Local(source), name, None)
+    }
+
+    /// What comes from outside as a vertex called `name`, which `span` asks for.
+    pub(crate) fn source(&mut self, source: Source, name: &str, span: Option<Span>) -> Input {
         let metadata = Metadata {
-            name: "[internal] load build context".to_owned(),
-            ..Metadata::default()
+            name: name.to_owned(),
+            source: span.map(crate::error::lines),
+            ignore_cache: false,
         };
-        let vertex = self
-            .graph
-            .add(Op::Source(Source::Local(source)), Vec::new(), metadata);
+        let vertex = self.graph.add(Op::Source(source), Vec::new(), metadata);
         Input { vertex, output: 0 }
+    }
+
+    /// The named context that stands for `name` on `platform`, if there is one, under the name that
+    /// it has there (G36).
+    pub(crate) fn named_context(
+        &self,
+        name: &str,
+        platform: &Platform,
+    ) -> Option<(String, NamedContext)> {
+        let found = self.options.contexts.find(name, platform);
+        found.map(|(name, context)| (name.to_owned(), context.clone()))
+    }
+
+    /// The named context that stands for stage `index` itself, if there is one, with its name and
+    /// the stage's platform.
+    pub(crate) fn replaced(&self, index: usize) -> Option<(String, NamedContext, Platform)> {
+        let from = &self.froms[index];
+        let from::Base::Replaced(name) = &from.base else {
+            return None;
+        };
+        let (key, context) = self.named_context(name, &from.platform)?;
+        Some((key, context, from.platform.clone()))
     }
 
     /// `word` of `step`, expanded in the scope of `state`; unknown variables are noticed.
@@ -465,4 +514,16 @@ fn nearest_reference(name: &str) -> Option<String> {
         .map_or(bare.len(), |it| last + it);
     let meant = format!("{}{}", bare[..end].to_lowercase(), &bare[end..]);
     (meant != name && meant.parse::<Reference>().is_ok()).then_some(meant)
+}
+
+/// Refuses an image that no step could run on.
+fn require_linux(image: &BaseImage, name: &str, span: Span) -> Result<(), PlanError> {
+    if matches!(image.config.os.as_str(), "" | "linux") {
+        return Ok(());
+    }
+    let kind = PlanErrorKind::NotLinux {
+        image: name.to_owned(),
+        os: image.config.os.clone(),
+    };
+    Err(PlanError::at(span, kind))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use oci::Platform;
 
-use crate::Warning;
+use crate::{Contexts, Warning};
 
 /// What the person who builds can choose.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Options {
     pub hostname: String,
     /// Lines of the context's `.dockerignore`, without comments and blank lines.
     pub ignore: Vec<String>,
+    /// `--build-context`: what stands for stages and images of those names.
+    pub contexts: Contexts,
     /// What the parser noticed in the file, to be told with the rest of the warnings unless the file
     /// asks not to.
     pub findings: Vec<Warning>,
@@ -97,6 +99,7 @@ impl Options {
             allowed: Allowed::default(),
             hostname: "buildkitsandbox".to_owned(),
             ignore: Vec::new(),
+            contexts: Contexts::default(),
             findings: Vec::new(),
             strict_args: false,
         }

@@ -76,6 +76,29 @@ pub fn remote_context(text: &str) -> Option<Result<Source, RemoteError>> {
     }
 }
 
+/// A remote source as people are told of it: its address without credentials, and of a repository
+/// which part is meant.
+pub fn shown(source: &Source) -> String {
+    match source {
+        Source::Http(http) => llb::without_credentials(&http.url),
+        Source::Git(git) => {
+            let mut shown = llb::without_credentials(&git.remote);
+            let subdir = git.subdir.trim_start_matches('/');
+            if !git.reference.is_empty() || !subdir.is_empty() {
+                shown.push('#');
+                shown.push_str(&git.reference);
+            }
+            if !subdir.is_empty() {
+                shown.push(':');
+                shown.push_str(subdir);
+            }
+            shown
+        }
+        Source::Image(image) => image.reference.clone(),
+        Source::Local(local) => local.name.clone(),
+    }
+}
+
 /// What an address answers with, as a file called `name`.
 pub fn http(url: &str, name: String) -> HttpSource {
     HttpSource {

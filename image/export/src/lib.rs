@@ -28,7 +28,7 @@ pub use change::{Change, ChangeError};
 pub use commit::{CommitError, commit};
 pub use compress::{Packer, Packing, decoder};
 pub use import::{ImportError, ImportOptions, import};
-pub use load::{LoadError, Loaded, load, load_directory};
+pub use load::{LoadError, Loaded, Pick, Uncatalogued, load, load_directory, load_layout};
 pub use oci::media_type::Compression;
 pub use pull::{
     Asking, Blobs, LayerState, PullError, PullWatch, Pulled, RemoteImage, RemoteLayer, fetch,

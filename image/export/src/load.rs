@@ -35,6 +35,23 @@ pub enum LoadError {
     /// Neither kind of archive.
     #[error("this is no image archive: it has neither an `index.json` nor a `manifest.json`")]
     NoArchive,
+    /// A directory that is no layout.
+    #[error("this is no OCI layout: it has no `index.json`")]
+    NoLayout,
+    /// A digest that nothing in a layout has.
+    #[error("nothing in the layout has the digest {digest}")]
+    NoDigest {
+        /// The digest.
+        digest: Digest,
+    },
+    /// A tag that no image of a layout has.
+    #[error("no image of the layout has the tag `{tag}`: {}", tags(.known))]
+    NoTag {
+        /// The tag.
+        tag: String,
+        /// What its images are called.
+        known: Vec<String>,
+    },
     /// An archive without images.
     #[error("the archive holds no image")]
     NoImage,
@@ -197,6 +214,55 @@ pub fn load_directory(snapshots: &Snapshots, directory: &Path) -> Result<Vec<Loa
     )
 }
 
+/// Which image of a layout.
+#[derive(Debug, Clone)]
+pub struct Pick<'a> {
+    /// What the layout's index calls it; `latest`, or the only image, where `None`.
+    pub tag: Option<&'a str>,
+    /// What its manifest is, or an index that leads to it: then the tag says nothing.
+    pub digest: Option<Digest>,
+    /// On what it runs, where there are several.
+    pub platform: &'a Platform,
+}
+
+/// An image whose layers are in the store, and that is not in the catalog.
+#[derive(Debug, Clone)]
+pub struct Uncatalogued {
+    /// Its id.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Option<Digest>,
+    /// Its config.
+    pub config: ImageConfig,
+    /// Its layers; kept until the store is closed, unless something comes to need them.
+    pub top: Option<SnapshotId>,
+}
+
+/// Brings one image of an OCI layout into the store, verified as [`load`] does, for whoever builds on
+/// it: it gets no name and is not in the catalog.
+pub fn load_layout(
+    snapshots: &Snapshots,
+    directory: &Path,
+    pick: &Pick<'_>,
+) -> Result<Uncatalogued, LoadError> {
+    let archive = Archive::read_directory(snapshots.store(), directory)?;
+    let found = find::image(&archive, pick)?;
+    let verified = verify(snapshots, &found)?;
+    Ok(Uncatalogued {
+        id: found.id,
+        manifest: found.manifest,
+        config: verified.config,
+        top: verified.record.top,
+    })
+}
+
+fn tags(known: &[String]) -> String {
+    match known {
+        [] => "none has any".to_owned(),
+        known => format!("there are {}", known.join(", ")),
+    }
+}
+
 fn load_archive(snapshots: &Snapshots, archive: &Archive<'_>) -> Result<Vec<Loaded>, LoadError> {
     let store = snapshots.store();
     let found = find::images(archive)?;
@@ -214,6 +280,7 @@ fn load_archive(snapshots: &Snapshots, archive: &Archive<'_>) -> Result<Vec<Load
 /// An image all of whose bytes are what the config promises.
 struct Verified {
     record: ImageRecord,
+    config: ImageConfig,
     /// The layers as blobs: diff id, compression, blob.
     blobs: Vec<(Digest, Compression, Digest)>,
 }
@@ -224,7 +291,7 @@ fn verify(snapshots: &Snapshots, image: &Found) -> Result<Verified, LoadError> {
             path: image.config_path.clone(),
             source,
         })?;
-    let diff_ids = config.rootfs.diff_ids;
+    let diff_ids = config.rootfs.diff_ids.clone();
     if diff_ids.len() != image.layers.len() {
         let (path, layers, diff_ids) = (
             image.manifest_path.clone(),
@@ -261,7 +328,11 @@ fn verify(snapshots: &Snapshots, image: &Found) -> Result<Verified, LoadError> {
         created: config.created,
         size,
     };
-    Ok(Verified { record, blobs })
+    Ok(Verified {
+        record,
+        config,
+        blobs,
+    })
 }
 
 /// A layer to be unpacked.

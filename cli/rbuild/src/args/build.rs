@@ -15,12 +15,17 @@ pub(crate) type Called = Option<Asked>;
 /// `build`
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
-    /// The directory that COPY and ADD take files from
+    /// What COPY and ADD take files from: a directory, a URL of a tar or of a git repository
+    /// (`REPOSITORY#REF:DIRECTORY`), or `-` for a tar or a Dockerfile on standard input
     #[arg(value_name = "PATH")]
     pub(crate) context: PathBuf,
-    /// The Dockerfile; `-` is standard input [default: PATH/Dockerfile]
+    /// The Dockerfile, or its URL; `-` is standard input [default: PATH/Dockerfile]
     #[arg(short, long, value_name = "FILE", help_heading = "What to build")]
     pub(crate) file: Option<PathBuf>,
+    /// What stands for stages and images of a name: a directory, a URL, a git repository,
+    /// `docker-image://IMAGE` or `oci-layout://DIRECTORY[:TAG][@DIGEST]`
+    #[arg(long, value_name = "NAME=CONTEXT", help_heading = "What to build")]
+    pub(crate) build_context: Vec<String>,
     /// The stage to build [default: the last]
     #[arg(long, value_name = "STAGE", help_heading = "What to build")]
     pub(crate) target: Option<String>,
@@ -159,6 +164,19 @@ pub(crate) struct BuildArgs {
         help_heading = "What is shown"
     )]
     pub(crate) dry_run: Option<ForecastFormat>,
+    /// List what the context holds and what .dockerignore leaves out, largest first, instead of
+    /// building; `=json` for programs
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "table",
+        help_heading = "What is shown"
+    )]
+    pub(crate) list_context: Option<ListFormat>,
     /// Each step that runs says why it was not in the cache
     #[arg(long, help_heading = "What is shown")]
     pub(crate) explain: bool,
@@ -184,6 +202,15 @@ pub(crate) struct BuildArgs {
 pub(crate) enum ForecastFormat {
     /// For people.
     Text,
+    /// One object.
+    Json,
+}
+
+/// How to list a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListFormat {
+    /// For people.
+    Table,
     /// One object.
     Json,
 }

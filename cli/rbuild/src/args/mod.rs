@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::exit::Exit;
 use crate::fault::Fault;
 
-pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat};
+pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat, ListFormat};
 pub(crate) use cache::{
     BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DuArgs, ExplainArgs,
     InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,

@@ -3,6 +3,7 @@
 mod allow;
 mod cache;
 mod call;
+mod context;
 mod forecast;
 mod lent;
 mod output;
@@ -12,7 +13,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::time::Duration;
 
-use engine::{BuildError, Built, Engine, ReadError};
+use engine::{BuildError, Built, Engine};
 use oci::Reference;
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
@@ -55,6 +56,9 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
             .graph(&meant.request, &|_| {})
             .map_err(|error| in_words(error, None))?;
         return Ok(print(&llb::dot::dot(&graph))?);
+    }
+    if let Some(format) = args.list_context {
+        return context::list(&engine, &meant, format);
     }
     if let Some(asked) = Asked::by(args) {
         return call::ask(&engine, &meant, asked);
@@ -159,9 +163,7 @@ fn in_words(error: BuildError, state: Option<&State>) -> Fault {
         .or_else(|| step.then(rootless::lacking).flatten());
     // Before there is anything to solve, docker does not speak of solving.
     let prefix = match &error {
-        BuildError::Read(ReadError::NoContext { .. } | ReadError::NoDirectory { .. }) => {
-            "ERROR: failed to build: "
-        }
+        BuildError::Read(error) if error.is_of_context() => "ERROR: failed to build: ",
         _ => "ERROR: failed to build: failed to solve: ",
     };
     let fault = Fault::from(error).prefix(prefix).below(preamble);

@@ -1,10 +1,9 @@
 //! The arguments of `build` into what the engine understands.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use engine::{ContextFrom, DockerfileFrom, NoCache, Pull, Request, SecretFrom};
+use engine::{ContextFrom, DockerfileFrom, NamedFrom, NoCache, Pull, Request, SecretFrom};
 use oci::{Platform, Reference};
 use registry::Client;
 
@@ -46,9 +45,11 @@ impl Meant {
         let secrets =
             secrets.map(|secret| secret.map(|(id, value)| (id, SecretFrom::Value(value))));
         let ssh = args.ssh.iter().map(|text| lent::agent(text, &variable));
+        let (context, dockerfile) = sources(args)?;
         let request = Request {
-            context: context(&args.context)?,
-            dockerfile: dockerfile(args),
+            context,
+            contexts: contexts(&args.build_context)?,
+            dockerfile,
             target: args.target.clone().filter(|it| !it.is_empty()),
             build_args: build_args(args, &variable)?,
             labels: pairs::labels(&args.label)?,
@@ -122,28 +123,43 @@ fn flat<T>(all: impl Iterator<Item = Result<Vec<T>, Fault>>) -> Result<Vec<T>, F
         .collect())
 }
 
-fn context(path: &Path) -> Result<ContextFrom, Fault> {
-    let text = path.to_string_lossy();
-    let is_address =
-        text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
-    if is_address && !path.exists() {
-        return Err(Fault::usage(format!(
-            "`{text}`: contexts that have to be fetched are not supported yet"
-        )));
+/// Where the context and the Dockerfile are. The standard input can be one of them only.
+fn sources(args: &BuildArgs) -> Result<(ContextFrom, DockerfileFrom), Fault> {
+    let context = ContextFrom::parse(&args.context);
+    let dockerfile = args.file.as_deref().map(DockerfileFrom::parse);
+    if (&context, &dockerfile) == (&ContextFrom::Stdin, &Some(DockerfileFrom::Stdin)) {
+        return Err(Fault::usage(
+            "invalid argument: can't use stdin for both build context and dockerfile",
+        ));
     }
-    Ok(match &*text {
-        "-" => ContextFrom::Empty,
-        _ => ContextFrom::Directory(path.to_owned()),
-    })
+    Ok((context, dockerfile.unwrap_or(DockerfileFrom::Context)))
 }
 
-fn dockerfile(args: &BuildArgs) -> DockerfileFrom {
-    match &args.file {
-        Some(path) if path == Path::new("-") => DockerfileFrom::Stdin,
-        Some(path) => DockerfileFrom::File(path.clone()),
-        None if args.context == Path::new("-") => DockerfileFrom::Stdin,
-        None => DockerfileFrom::Context,
+/// `NAME=CONTEXT`, each name once.
+fn contexts(texts: &[String]) -> Result<BTreeMap<String, NamedFrom>, Fault> {
+    let mut contexts = BTreeMap::new();
+    for text in texts {
+        let Some((name, value)) = text.split_once('=').filter(|(_, it)| !it.is_empty()) else {
+            return Err(Fault::usage(format!(
+                "invalid context value: {text}, expected NAME=CONTEXT"
+            )));
+        };
+        let usage = |error: anyhow::Error| Fault::from(error).exit(Exit::Usage);
+        let name = engine::context_name(name).map_err(|error| usage(error.into()))?;
+        let from = NamedFrom::parse(value).map_err(|error| {
+            // What stands before an `@` is no secret where nobody is asked.
+            let is_local = value.starts_with("oci-layout:") || value.starts_with("docker-image:");
+            let shown = if is_local {
+                value.to_owned()
+            } else {
+                llb::without_credentials(value)
+            };
+            let error = anyhow::Error::new(error);
+            usage(error.context(format!("invalid build context `{name}={shown}`")))
+        })?;
+        contexts.insert(name, from);
     }
+    Ok(contexts)
 }
 
 /// `--build-arg`, and the one that the environment gives as well.

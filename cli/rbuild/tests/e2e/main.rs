@@ -6,6 +6,7 @@ mod archives;
 mod builds;
 mod caches;
 mod containers;
+mod contexts;
 mod elsewhere;
 mod endings;
 mod hits;

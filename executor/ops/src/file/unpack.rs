@@ -16,6 +16,8 @@ use super::copy::make_directories;
 use super::transfer::Attributes;
 use super::{Change, FileError};
 
+/// The bytes of a member's header.
+const HEADER: usize = 512;
 /// A zstd stream may want this much memory (as a power of two) to be unpacked, and no more.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -58,10 +60,7 @@ pub(super) fn unpack(
         limits: UnpackLimits::default(),
     };
     let cancel = change.context.cancel;
-    let input = Stoppable {
-        input: decompressed(file).map_err(failed)?,
-        cancel,
-    };
+    let input = cancel.read(decompressed(file).map_err(failed)?);
     let done = snapshot::unpack(&mut Archive::new(input), change.layer, &how);
     match done {
         Err(_) if cancel.is_cancelled() => Err(FileError::Cancelled),
@@ -75,16 +74,12 @@ pub(super) fn unpack(
 
 /// Whether a file, decompressed, begins with a tar header. Leaves it at its beginning.
 fn is_tar(file: &mut File) -> io::Result<bool> {
-    let mut header = [0; tar_core::HEADER_SIZE];
+    let mut header = [0; HEADER];
     let begins =
         decompressed(file.try_clone()?).and_then(|mut input| input.read_exact(&mut header));
     file.rewind()?;
     // What cannot be decompressed is a file like any other.
-    Ok(begins.is_ok()
-        && header.iter().any(|byte| *byte != 0)
-        && tar_core::Header::from_bytes(&header)
-            .verify_checksum()
-            .is_ok())
+    Ok(begins.is_ok() && header.iter().any(|byte| *byte != 0) && snapshot::is_archive(&header))
 }
 
 /// The content of a file, decompressed if it begins like something compressed.
@@ -102,19 +97,4 @@ fn decompressed(file: File) -> io::Result<Box<dyn Read>> {
         }
         _ => Box::new(input),
     })
-}
-
-/// Ends with an error once told to stop.
-struct Stoppable<'a> {
-    input: Box<dyn Read>,
-    cancel: &'a crate::Cancel,
-}
-
-impl Read for Stoppable<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(io::Error::other("canceled"));
-        }
-        self.input.read(out)
-    }
 }

@@ -213,6 +213,7 @@ pub(super) fn bring(ops: &Ops, source: &GitSource, context: &Context<'_>) -> Res
         .number(commit.len() as u64)
         .finish();
     let _lock = claim(ops, &key, context.cancel)?.ok_or(GitError::Cancelled)?;
+    ops.store.note_source(&key, address.shown())?;
     let mirror = ops.store.source_directory(&key)?.join("mirror");
     let fetch = Fetch {
         git: &git,

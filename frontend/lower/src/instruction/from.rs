@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 
 use dockerfile_parser::Span;
 use dockerfile_parser::words::Expansion;
-use llb::op::{ImageSource, Source};
-use llb::{Input, Op};
+use llb::op::{Copy, File, FileAction, FileChange, ImageSource, Source, Tree};
+use llb::{Input, Metadata, Op};
 use oci::{ImageConfig, Platform};
 
 use crate::lint::rule;
 use crate::lowering::{Lowering, Named};
 use crate::scope::{Env, Expander};
 use crate::state::{Own, State, Step};
-use crate::{BaseImage, NoCache, PlanError, PlanErrorKind, history, instruction};
+use crate::{
+    BaseImage, NamedContext, NoCache, PlanError, PlanErrorKind, history, instruction, remote,
+};
 
 /// What the environment of an image without `PATH` gets (G33).
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,6 +39,10 @@ pub(crate) enum Base {
     Stage(usize),
     /// An image, by its name.
     Image(String),
+    /// The named context that stands for the image of that name (G36).
+    Context(String),
+    /// The named context that stands for the stage itself, whose instructions count for nothing then.
+    Replaced(String),
 }
 
 /// Reads the `FROM` of stage `index`. Done for every stage, needed or not (G27).
@@ -66,10 +72,13 @@ pub(crate) fn read(lowering: &mut Lowering<'_>, index: usize) -> Result<From, Pl
         &lowering.declared,
         lowering.options,
     );
-    let base = match lowering.declared.last_named(&image, index) {
-        Some(stage) => Base::Stage(stage),
-        None if image == "scratch" => Base::Scratch,
-        None => Base::Image(image),
+    let is_context = |name: &str| lowering.options.contexts.find(name, &platform).is_some();
+    let base = match (declared.name, lowering.declared.last_named(&image, index)) {
+        (Some(name), _) if is_context(&name.to_lowercase()) => Base::Replaced(name.to_lowercase()),
+        (_, Some(stage)) => Base::Stage(stage),
+        (_, None) if image == "scratch" => Base::Scratch,
+        (_, None) if is_context(&image) => Base::Context(image),
+        (_, None) => Base::Image(image),
     };
     Ok(From {
         base,
@@ -160,7 +169,15 @@ pub(crate) fn begin(
             state
         }
         Base::Scratch => scratch(&from.platform, own),
-        Base::Image(name) => image(lowering, index, from, name, own)?,
+        Base::Image(name) => {
+            let span = lowering.declared.stages[index].from.span;
+            let base = lowering.image(name, &from.platform, span, index)?;
+            let text = format!("FROM {}", base.pinned);
+            image(lowering, index, (from, name, &base), own, |state| {
+                state.step_name(&text)
+            })
+        }
+        Base::Context(name) | Base::Replaced(name) => context(lowering, index, from, name, own)?,
     };
     if !state
         .image
@@ -234,13 +251,12 @@ fn scratch(platform: &Platform, own: Own) -> State {
 fn image(
     lowering: &mut Lowering<'_>,
     index: usize,
-    from: &From,
-    name: &str,
+    (from, name, base): (&From, &str, &BaseImage),
     own: Own,
-) -> Result<State, PlanError> {
+    vertex_name: impl FnOnce(&mut State) -> String,
+) -> State {
     let declared = lowering.declared.stages[index];
-    let base = lowering.image(name, &from.platform, declared.from.span, index)?;
-    let found = platform_of(&base, &from.platform);
+    let found = platform_of(base, &from.platform);
     if found != from.platform {
         rule::invalid_base_image_platform(
             &mut lowering.lint,
@@ -266,9 +282,105 @@ fn image(
         ..own
     };
     let mut state = state_of(None, image, found, own);
-    let text = state.step_name(&format!("FROM {}", base.pinned));
-    state.root = add_image(lowering, &base, text, declared.from.span);
-    Ok(state)
+    let vertex_name = vertex_name(&mut state);
+    state.root = add_image(lowering, base, &vertex_name, declared.from.span);
+    state
+}
+
+/// A stage that starts with what goes by `name`.
+fn context(
+    lowering: &mut Lowering<'_>,
+    index: usize,
+    from: &From,
+    name: &str,
+    own: Own,
+) -> Result<State, PlanError> {
+    let span = lowering.declared.stages[index].from.span;
+    let found = lowering.named_context(name, &from.platform);
+    let (key, found) = found.expect("it was found when the FROM was read");
+    let base = match &found {
+        NamedContext::Image(reference) => {
+            lowering.image(&reference.to_string(), &from.platform, span, index)?
+        }
+        NamedContext::Layout(layout) => lowering.layout(layout, &from.platform, (&key, span))?,
+        NamedContext::Scratch => return Ok(scratch(&from.platform, own)),
+        NamedContext::Directory(_) | NamedContext::Remote(_) => {
+            let mut state = scratch(&from.platform, own);
+            let tree = context_root(lowering, (&key, &found), &from.platform, span, index)?;
+            let tree = match (tree, &found) {
+                (Some(tree), NamedContext::Directory(_)) => settled(lowering, tree, &key, span),
+                (tree, _) => tree.expect("only scratch has no tree"),
+            };
+            state.commit(tree, format!("FROM {key} # buildkit"));
+            return Ok(state);
+        }
+    };
+    Ok(image(lowering, index, (from, name, &base), own, |_| {
+        context_name(&key, &base.pinned)
+    }))
+}
+
+/// The root file system of the named context `key`; `None` for the empty one.
+fn context_root(
+    lowering: &mut Lowering<'_>,
+    (key, found): (&str, &NamedContext),
+    platform: &Platform,
+    span: Span,
+    current: usize,
+) -> Result<Option<Input>, PlanError> {
+    let base = match found {
+        NamedContext::Scratch => return Ok(None),
+        NamedContext::Directory(local) => {
+            let name = context_name(key, "load from client");
+            return Ok(Some(lowering.local(local.clone(), "/", &name)));
+        }
+        NamedContext::Remote(source) => {
+            let name = context_name(key, &remote::shown(source));
+            return Ok(Some(lowering.source(source.clone(), &name, Some(span))));
+        }
+        NamedContext::Image(reference) => {
+            lowering.image(&reference.to_string(), platform, span, current)?
+        }
+        NamedContext::Layout(layout) => lowering.layout(layout, platform, (key, span))?,
+    };
+    let name = context_name(key, &base.pinned);
+    Ok(add_image(lowering, &base, &name, span))
+}
+
+/// How people are told of what is done for the named context `key`.
+fn context_name(key: &str, what: &str) -> String {
+    format!("[context {key}] {what}")
+}
+
+/// A directory that the session lends as a tree that steps can build on: a copy, as it is now.
+fn settled(lowering: &mut Lowering<'_>, directory: Input, key: &str, span: Span) -> Input {
+    let copy = FileChange::Copy(Copy {
+        from: Tree::Input(0),
+        source: "/".to_owned(),
+        destination: "/".to_owned(),
+        owner: None,
+        mode: None,
+        wildcard: false,
+        unpack: false,
+        exclude: Vec::new(),
+        parents: false,
+    });
+    let op = Op::File(File {
+        actions: vec![FileAction {
+            base: Tree::Scratch,
+            change: copy,
+            output: true,
+        }],
+    });
+    let metadata = Metadata {
+        name: context_name(key, "copy / /"),
+        source: Some(crate::error::lines(span)),
+        ignore_cache: false,
+    };
+    Input {
+        vertex: lowering.graph.add(op, vec![directory], metadata),
+        output: 0,
+    }
 }
 
 /// The platform that the image's config names; the wanted one where it names none.
@@ -283,7 +395,7 @@ fn platform_of(base: &BaseImage, wanted: &Platform) -> Platform {
 fn add_image(
     lowering: &mut Lowering<'_>,
     base: &BaseImage,
-    name: String,
+    name: &str,
     span: Span,
 ) -> Option<Input> {
     let diff_ids = base.config.rootfs.diff_ids.clone();
@@ -295,15 +407,7 @@ fn add_image(
         id: base.id,
         diff_ids,
     };
-    let metadata = llb::Metadata {
-        name,
-        source: Some(crate::error::lines(span)),
-        ignore_cache: false,
-    };
-    let vertex = lowering
-        .graph
-        .add(Op::Source(Source::Image(source)), Vec::new(), metadata);
-    Some(Input { vertex, output: 0 })
+    Some(lowering.source(Source::Image(source), name, Some(span)))
 }
 
 fn state_of(root: Option<Input>, image: ImageConfig, platform: Platform, own: Own) -> State {
@@ -329,14 +433,27 @@ pub(super) fn root_of(
     later: impl FnOnce() -> PlanErrorKind,
 ) -> Result<Option<Input>, PlanError> {
     let current = state.own.stage;
-    let kind = match lowering.named(name, current) {
+    let named = lowering.named(name, current);
+    if let Named::Stage(stage) = named
+        && let Some((key, context, platform)) = lowering.replaced(stage)
+    {
+        // A directory need not be settled for being copied from.
+        return context_root(lowering, (&key, &context), &platform, step.span, current);
+    }
+    if matches!(named, Named::Image | Named::Later(_)) {
+        let platform = lowering.options.platform.clone();
+        if let Some((key, context)) = lowering.named_context(name, &platform) {
+            return context_root(lowering, (&key, &context), &platform, step.span, current);
+        }
+    }
+    let kind = match named {
         Named::Stage(stage) => return Ok(lowering.stage(stage)?.root),
         Named::Scratch => return Ok(None),
         Named::Image => {
             let platform = lowering.options.platform.clone();
             let base = lowering.image(name, &platform, step.span, current)?;
             let text = format!("FROM {}", base.pinned);
-            return Ok(add_image(lowering, &base, text, step.span));
+            return Ok(add_image(lowering, &base, &text, step.span));
         }
         Named::Later(stage) if stage == current => {
             PlanErrorKind::Circular(lowering.declared.display_name(stage))

@@ -321,23 +321,18 @@ impl Vertex {
         transferred: &Transferred,
         (remote, destination): (&Source, &str),
     ) -> FileChange {
-        let (source, unpack, named) = match remote {
+        let (source, unpack) = match remote {
             Source::Http(http) => {
                 let unpack = transferred.unpack == Unpack::All;
-                (format!("/{}", http.filename), unpack, &http.url)
+                (format!("/{}", http.filename), unpack)
             }
-            Source::Git(git) => ("/".to_owned(), false, &git.remote),
+            Source::Git(_) => ("/".to_owned(), false),
             Source::Image(_) | Source::Local(_) => unreachable!("these are on this machine"),
         };
-        let metadata = Metadata {
-            name: llb::without_credentials(named),
-            source: Some(crate::error::lines(step.span)),
-            ignore_cache: false,
-        };
-        let op = Op::Source(remote.clone());
-        let vertex = lowering.graph.add(op, Vec::new(), metadata);
+        let name = remote::shown(remote);
+        let input = lowering.source(remote.clone(), &name, Some(step.span));
         FileChange::Copy(Copy {
-            from: self.input(Input { vertex, output: 0 }),
+            from: self.input(input),
             source,
             destination: destination.to_owned(),
             owner: self.attributes.owner.clone(),

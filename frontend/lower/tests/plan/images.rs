@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lower::{BaseImage, Images, ResolveError};
+use lower::{BaseImage, Images, Layout, ResolveError};
 use oci::{Digest, ImageConfig, Platform, Reference};
 
 /// The images that cases build from, by their full names.
@@ -46,6 +46,18 @@ impl Images for Shelf {
         Ok(BaseImage {
             id: Digest::of(&config.to_json()),
             pinned: format!("{reference}@sha256:pinned"),
+            config,
+        })
+    }
+
+    fn layout(&self, layout: &Layout, _: &Platform) -> Result<BaseImage, ResolveError> {
+        if layout.directory.as_os_str() != "rich" {
+            return Err("no such layout on the shelf".into());
+        }
+        let config = config(RICH);
+        Ok(BaseImage {
+            id: Digest::of(&config.to_json()),
+            pinned: "oci-layout://rich@sha256:pinned".to_owned(),
             config,
         })
     }

@@ -15,7 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dockerfile_parser::Parse;
-use lower::{NoCache, Options};
+use llb::op::LocalSource;
+use lower::{Layout, NamedContext, NoCache, Options};
 use oci::Platform;
 
 /// The Dockerfiles of a folder of `testdata/dockerfile`.
@@ -58,6 +59,11 @@ fn options(text: &str) -> Options {
             "--allow" if *value == "security.insecure" => options.allowed.security_insecure = true,
             "--shm-size" => options.shm_size = Some(value.parse().expect("a number of bytes")),
             "--hostname" => options.hostname = (*value).to_owned(),
+            "--build-context" => {
+                let (name, value) = pair();
+                let context = context(&name, &value);
+                options.contexts.insert(&name, context).expect("a name");
+            }
             "--ignore" => options.ignore.push((*value).to_owned()),
             "--strict-args" => options.strict_args = *value == "true",
             "--no-cache" if *value == "all" => options.no_cache = NoCache::All,
@@ -75,6 +81,30 @@ fn options(text: &str) -> Options {
         }
     }
     options
+}
+
+/// What `--build-context` says, as the engine reads it.
+fn context(name: &str, value: &str) -> NamedContext {
+    if value == "docker-image://scratch" {
+        return NamedContext::Scratch;
+    }
+    if let Some(image) = value.strip_prefix("docker-image://") {
+        return NamedContext::Image(image.parse().expect("an image's name"));
+    }
+    if let Some(directory) = value.strip_prefix("oci-layout://") {
+        return NamedContext::Layout(Layout {
+            directory: directory.into(),
+            tag: None,
+            digest: None,
+        });
+    }
+    match lower::remote::remote_context(value) {
+        Some(remote) => NamedContext::Remote(remote.expect("an address")),
+        None => NamedContext::Directory(LocalSource {
+            name: format!("context:{name}"),
+            ignore: vec!["*.o".to_owned()],
+        }),
+    }
 }
 
 fn options_for(text: &str, parse: &Parse) -> Options {

@@ -1,10 +1,12 @@
 //! Which images an archive holds.
 
+use std::collections::BTreeMap;
+
 use oci::{Digest, Platform, Reference};
 use serde::de::DeserializeOwned;
 
-use super::LoadError;
 use super::archive::Archive;
+use super::{LoadError, Pick};
 use crate::manifest::{Descriptor, DockerEntry, Document, Meaning};
 
 /// Indices within indices; docker writes two levels.
@@ -64,7 +66,7 @@ fn from_index(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Found>, LoadErr
     };
     let mut found: Vec<Found> = Vec::new();
     for entry in entries.iter().filter(|it| !it.is_attestation()) {
-        let mut image = from_descriptor(archive, entry, path, 1)?;
+        let mut image = from_descriptor(archive, entry, path, (1, &Platform::host()))?;
         add_names(&mut image, name_of(entry)?);
         match found.iter_mut().find(|it| it.id == image.id) {
             Some(known) => add_names(known, image.names),
@@ -74,12 +76,12 @@ fn from_index(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Found>, LoadErr
     Ok(found)
 }
 
-/// The image a descriptor leads to, through an index to the one that runs here.
+/// The image a descriptor leads to, through an index to the one that runs on `platform`.
 fn from_descriptor(
     archive: &Archive<'_>,
     descriptor: &Descriptor,
     wanted_by: &str,
-    depth: usize,
+    (depth, platform): (usize, &Platform),
 ) -> Result<Found, LoadError> {
     let (path, _) = blob_of(archive, descriptor, wanted_by)?;
     let (digest, bytes) = archive.small_blob(&path, wanted_by)?;
@@ -108,26 +110,98 @@ fn from_descriptor(
             why: "indices are nested too deep",
         }),
         Meaning::Index(entries) => {
-            let entry = choose(&path, &entries)?;
-            from_descriptor(archive, entry, &path, depth + 1)
+            let entry = choose(&path, &entries, platform)?;
+            from_descriptor(archive, entry, &path, (depth + 1, platform))
         }
     }
 }
 
-/// The entry for this machine, or the only one.
-fn choose<'a>(path: &str, entries: &'a [Descriptor]) -> Result<&'a Descriptor, LoadError> {
-    let platform = Platform::host();
+/// The entry for `platform`, or the only one.
+fn choose<'a>(
+    path: &str,
+    entries: &'a [Descriptor],
+    platform: &Platform,
+) -> Result<&'a Descriptor, LoadError> {
     let images: Vec<&Descriptor> = entries.iter().filter(|it| !it.is_attestation()).collect();
-    let fits = |it: &&&Descriptor| it.runs_on().as_ref() == Some(&platform);
+    let fits = |it: &&&Descriptor| it.runs_on().as_ref() == Some(platform);
     match images[..] {
         [only] => Ok(only),
         _ => {
             let fitting = images.iter().find(fits).copied();
             fitting.ok_or_else(|| LoadError::NoPlatform {
                 path: path.to_owned(),
-                platform,
+                platform: platform.clone(),
             })
         }
+    }
+}
+
+/// The one image of a layout that `pick` says.
+pub(super) fn image(archive: &Archive<'_>, pick: &Pick<'_>) -> Result<Found, LoadError> {
+    let path = "index.json";
+    let bytes = archive.document(path).ok_or(LoadError::NoLayout)?;
+    let Meaning::Index(entries) = meaning(path, parse(path, bytes)?)? else {
+        return Err(LoadError::Ambiguous {
+            path: path.to_owned(),
+            why: "it is a manifest instead of an index",
+        });
+    };
+    let entries: Vec<&Descriptor> = entries.iter().filter(|it| !it.is_attestation()).collect();
+    let by_digest = pick.digest.map(|digest| {
+        let known = entries.iter().find(|it| it.digest == digest);
+        known.map_or_else(|| unlisted(archive, digest), |it| Ok((*it).clone()))
+    });
+    let entry = match by_digest {
+        Some(entry) => entry?,
+        None => tagged(&entries, pick.tag)?.clone(),
+    };
+    from_descriptor(archive, &entry, path, (1, pick.platform))
+}
+
+/// A manifest that the index does not name, but another index may.
+fn unlisted(archive: &Archive<'_>, digest: Digest) -> Result<Descriptor, LoadError> {
+    let path = format!("blobs/sha256/{}", digest.hex());
+    let found = archive.blob(&path, "a digest");
+    let (_, size) = found.map_err(|_| LoadError::NoDigest { digest })?;
+    Ok(Descriptor {
+        media_type: String::new(),
+        digest,
+        size,
+        annotations: BTreeMap::new(),
+        platform: None,
+    })
+}
+
+/// The entry with that tag; `latest` or the only one where none is asked for.
+fn tagged<'a>(
+    entries: &[&'a Descriptor],
+    wanted: Option<&str>,
+) -> Result<&'a Descriptor, LoadError> {
+    let tag = wanted.unwrap_or("latest");
+    let names = |it: &Descriptor| -> Vec<String> {
+        let keys = [
+            "org.opencontainers.image.ref.name",
+            "io.containerd.image.name",
+        ];
+        let named = keys.iter().filter_map(|key| it.annotations.get(*key));
+        named.cloned().collect()
+    };
+    let is_tagged = |name: &String| {
+        name == tag
+            || name
+                .parse::<Reference>()
+                .is_ok_and(|it| name.contains(':') && it.tag() == Some(tag))
+    };
+    if let Some(found) = entries.iter().find(|it| names(it).iter().any(is_tagged)) {
+        return Ok(found);
+    }
+    match (entries, wanted) {
+        ([], _) => Err(LoadError::NoImage),
+        ([only], None) => Ok(only),
+        _ => Err(LoadError::NoTag {
+            tag: tag.to_owned(),
+            known: entries.iter().flat_map(|it| names(it)).collect(),
+        }),
     }
 }
 

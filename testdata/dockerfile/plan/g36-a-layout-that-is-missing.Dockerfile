@@ -1,0 +1,2 @@
+#= --build-context base=oci-layout://nowhere
+FROM base

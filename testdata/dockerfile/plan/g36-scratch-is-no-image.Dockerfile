@@ -1,0 +1,3 @@
+#= --build-context scratch=docker-image://debian:12
+FROM scratch
+COPY a /

@@ -1,0 +1,2 @@
+#= --build-context app=docker-image://triggers --build-context tools=../tools
+FROM app
