@@ -53,8 +53,6 @@ const LATER: &[&str] = &[
     "--annotation",
     "--attest",
     "--build-context",
-    "--cache-from",
-    "--cache-to",
     "--call",
     "--check",
     "--policy",
@@ -98,10 +96,6 @@ mod tests {
             (
                 "rbuild build --squash .",
                 "error: `--squash` is not supported yet\n125",
-            ),
-            (
-                "rbuild build --cache-from=x .",
-                "error: `--cache-from` is not supported yet\n125",
             ),
             (
                 "rbuild build --taget x .",

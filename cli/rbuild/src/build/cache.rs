@@ -425,7 +425,7 @@ mod tests {
             ),
             (
                 "type=registry,ref=UPPER",
-                "error: `--cache-to`: `UPPER` names no cache: repository name `UPPER` must be lowercase",
+                "error: `--cache-to`: `UPPER` names no cache: invalid reference format: `UPPER`: repository name must be lowercase",
             ),
             (
                 "type=registry,ref=x,mode=all",

@@ -213,8 +213,7 @@ fn wrong(text: &str, why: &str) -> Fault {
     Fault::usage(format!("`--output {text}`: {why}"))
 }
 
-const KNOWN: &str =
-    "known are type=image, type=docker, type=oci, type=local, type=tar and type=cacheonly";
+const KNOWN: &str = "known are type=image, type=registry, type=docker, type=oci, type=local, type=tar and type=cacheonly";
 
 fn later(what: &str) -> Fault {
     Fault::usage(format!("{what} is not supported yet")).hint(KNOWN)
