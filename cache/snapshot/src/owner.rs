@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
@@ -27,6 +28,10 @@ use crate::tree::Kind;
 const OWNER: &str = "user.rbuild.owner";
 /// `c MAJOR:MINOR` or `b MAJOR:MINOR`.
 const DEVICE: &str = "user.rbuild.device";
+
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// Whether files can belong to anybody, and be any device: then there are no notes.
 pub(crate) fn is_anybody_there() -> bool {
@@ -86,13 +91,30 @@ pub(crate) fn give_at(
     let stat = rustix::fs::statat(dir, name, flags)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile | FileType::Directory => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            give(rustix::fs::openat(dir, name, flags, Mode::empty())?, owner)
+            give(rustix::fs::openat(dir, name, READ, Mode::empty())?, owner)
         }
         _ => {
             owners.set(stat.st_ino, (!is_there).then_some(owner));
             Ok(())
         }
+    }
+}
+
+/// The same for what is at a path of rbuild's own that is in no layer, as in a cache mount: a symlink that
+/// cannot be given to somebody is root's.
+pub fn give_path(path: &Path, owner: (u32, u32)) -> io::Result<()> {
+    let given = std::os::unix::fs::lchown(path, Some(owner.0), Some(owner.1));
+    match given {
+        Err(error)
+            if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) && !is_anybody_there() =>
+        {
+            let kind = std::fs::symlink_metadata(path)?.file_type();
+            if !kind.is_file() && !kind.is_dir() {
+                return Ok(());
+            }
+            give(rustix::fs::open(path, READ, Mode::empty())?, owner)
+        }
+        given => given,
     }
 }
 

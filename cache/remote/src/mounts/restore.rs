@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -254,7 +254,7 @@ impl<'a> Files<'a> {
 
 /// Owner first: a change of it clears set-id bits.
 fn dress(entry: &Entry, path: &Path, is_link: bool) -> std::io::Result<()> {
-    lchown(path, Some(entry.uid), Some(entry.gid))?;
+    snapshot::owner::give_path(path, (entry.uid, entry.gid))?;
     if !is_link {
         fs::set_permissions(path, fs::Permissions::from_mode(entry.mode))?;
     }

@@ -245,6 +245,28 @@ fn what_a_container_of_a_user_sees_is_as_closed_as_roots_as_root() {
 }
 
 #[test]
+fn mounts_of_a_step_are_there_for_a_user_as_root() {
+    let dockerfile = "\
+FROM busybox
+RUN --mount=type=cache,target=/c,uid=1000,gid=1000 echo a >> /c/f; cat /c/f
+RUN --mount=type=cache,target=/c,uid=1000,gid=1000 echo b >> /c/f; cat /c/f | tr -d '\\n'
+RUN --mount=type=secret,id=s cat /run/secrets/s
+RUN --mount=type=tmpfs,target=/t touch /t/a
+RUN --mount=type=bind,target=/b,rw touch /b/new; ls /b
+RUN --mount=type=bind,from=busybox,target=/b test -x /b/bin/busybox && echo bound
+";
+    for user in [WITH_RANGES, ALONE] {
+        let rbuild = of(user);
+        rbuild.write("Dockerfile", dockerfile).write("s", "quiet\n");
+        let arguments = ["build", "--progress=plain", "--secret", "id=s,src=s", "."];
+        let built = rbuild.run(arguments).success();
+        for line in [" ab\n", " quiet\n", " new\n", " bound\n"] {
+            contains(&built, line);
+        }
+    }
+}
+
+#[test]
 fn the_network_of_a_user_is_slirp4netns_as_root() {
     let rbuild = of(WITH_RANGES);
     let script = "ip -o addr show eth0 | head -n 1; cat /etc/resolv.conf";

@@ -317,7 +317,7 @@ impl<'a> Mounts<'a> {
             return self.seed_cache(path, from, part);
         }
         let (mode, uid, gid) = wanted.owner;
-        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(failed)?;
+        snapshot::owner::give_path(path, (uid, gid)).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
     }
 
