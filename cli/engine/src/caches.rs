@@ -371,7 +371,10 @@ impl<'a> Export<'a> {
             Mode::Max => true,
             Mode::Min => {
                 plan.layers.iter().any(|it| it.output.vertex == vertex)
-                    || plan.root.is_some_and(|it| it.vertex == vertex)
+                    || job
+                        .targets
+                        .iter()
+                        .any(|it| it.root.is_some_and(|it| it.vertex == vertex))
             }
         }
     }

@@ -84,6 +84,18 @@ impl Server {
         requests.collect()
     }
 
+    /// How many bytes it has answered with so far.
+    pub fn bytes_given(&self) -> u64 {
+        let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
+        // `… "GET /v2/… HTTP/1.1" 200 1234 "" "rbuild"`
+        let given = log.lines().filter_map(|line| {
+            let (_, rest) = line.split_once("\"GET ")?;
+            let (_, rest) = rest.split_once(" HTTP/1.1\" ")?;
+            rest.split(' ').nth(1)?.parse::<u64>().ok()
+        });
+        given.sum()
+    }
+
     fn wait_until_it_listens(&self) {
         let since = Instant::now();
         while TcpStream::connect(&self.address).is_err() {

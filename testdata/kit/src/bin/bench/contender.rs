@@ -202,6 +202,59 @@ impl Contender {
         self.kind == Kind::Rbuild
     }
 
+    /// Whether it can keep its cache in a registry that is told to it in one word.
+    pub(crate) fn has_registry_caches(&self) -> bool {
+        matches!(self.kind, Kind::Rbuild | Kind::Buildah)
+    }
+
+    /// Gives the base image to a registry on loopback.
+    pub(crate) fn push_base(&self, store: &Path, name: &str) -> Result<()> {
+        let mut command = self.command(store);
+        match self.kind {
+            Kind::Buildah => {
+                command.args(["push", "-q", "--tls-verify=false", self.base()]);
+                command.arg(format!("docker://{name}"));
+            }
+            _ => {
+                let mut tag = self.command(store);
+                measure::run(tag.args(["tag", BASE, name]))?;
+                command.args(["push", "-q", name]);
+            }
+        }
+        measure::run(&command)
+    }
+
+    /// The command that does `build` with the cache in a repository on loopback, and perhaps into it.
+    pub(crate) fn build_with_cache(
+        &self,
+        bench: &Bench,
+        build: &Build<'_>,
+        cache: &str,
+        export: bool,
+    ) -> Command {
+        let mut options = vec!["--cache-from".to_owned(), cache.to_owned()];
+        if self.kind == Kind::Buildah {
+            options.push("--tls-verify=false".to_owned());
+        }
+        if export {
+            options.push("--cache-to".to_owned());
+            options.push(match self.kind {
+                Kind::Buildah => cache.to_owned(),
+                _ => format!("type=registry,ref={cache},mode=max"),
+            });
+        }
+        // Buildah wants options before the context, which stands last.
+        let plain = self.build(bench, build);
+        let arguments: Vec<_> = plain.get_args().collect();
+        let (context, others) = arguments.split_last().expect("a build has a context");
+        let mut command = Command::new(plain.get_program());
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command.args(others).args(options).arg(context);
+        command
+    }
+
     /// The base image's name in a `FROM` of this contender.
     pub(crate) fn base(&self) -> &'static str {
         match self.kind {

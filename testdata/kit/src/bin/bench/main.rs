@@ -6,6 +6,7 @@
 //! not between: on some file systems files are slow to create for minutes after many were deleted.
 
 mod contender;
+mod elsewhere;
 mod inputs;
 mod measure;
 mod scenario;
@@ -171,6 +172,7 @@ fn compete(
             Err(error) => table.note(&format!("{}, floor: {}", scenario.name(), one_line(&error))),
         }
     }
+    scenario.notes().iter().for_each(|it| table.note(it));
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static dyn Scenario>> {

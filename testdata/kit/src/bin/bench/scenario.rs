@@ -12,12 +12,13 @@ use kit::busybox;
 
 use crate::{
     contender::{Build, Contender},
+    elsewhere::RemoteCache,
     inputs,
     measure::{self, Cost},
 };
 
 /// All scenarios, in the order of the table.
-pub(crate) const SCENARIOS: &[&'static dyn Scenario] = &[
+pub(crate) static SCENARIOS: &[&'static dyn Scenario] = &[
     &Cached,
     &RunOverhead,
     &ManyFiles,
@@ -25,7 +26,10 @@ pub(crate) const SCENARIOS: &[&'static dyn Scenario] = &[
     &FanOut,
     &RunTrue,
     &Plan,
+    &REMOTE_CACHE,
 ];
+
+static REMOTE_CACHE: RemoteCache = RemoteCache::new();
 
 /// Steps of the cached build, and `RUN`s of the build that shows their overhead.
 const STEPS: usize = 20;
@@ -58,7 +62,7 @@ pub(crate) struct Sample {
 
 /// One kind of work. For every contender that is admitted `prepare` is called once, then `round` in turn with the
 /// others; `floor` is called after each round. A round returns a sample for each row the scenario has.
-pub(crate) trait Scenario {
+pub(crate) trait Scenario: Sync {
     /// The word it is chosen by.
     fn name(&self) -> &'static str;
 
@@ -78,6 +82,11 @@ pub(crate) trait Scenario {
 
     /// The same work done by the kernel and the simplest program, if there is such a thing.
     fn floor(&self, bench: &Bench, round: usize) -> Result<Vec<Sample>>;
+
+    /// What the table cannot show, once all rounds are over.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Bench {
@@ -106,7 +115,7 @@ impl Bench {
         self.work.join(scenario).join(contender)
     }
 
-    fn fresh(&self, scenario: &dyn Scenario, contender: &Contender) -> Result<PathBuf> {
+    pub(crate) fn fresh(&self, scenario: &dyn Scenario, contender: &Contender) -> Result<PathBuf> {
         let place = self.place(scenario.name(), contender.name);
         fs::create_dir_all(place.join("context"))?;
         Ok(place)
