@@ -46,7 +46,7 @@ fn host(text: &str) -> Result<(String, String), Fault> {
         return Err(wrong("that is no host name"));
     }
     if address == "host-gateway" {
-        return Err(wrong("`host-gateway` is not supported yet"));
+        return Ok((host.to_owned(), address.to_owned()));
     }
     let bare = address
         .strip_prefix('[')
@@ -92,6 +92,7 @@ mod tests {
             ("a=10.0.0.1", r#"{"a": "10.0.0.1"}"#),
             ("a:::1", r#"{"a": "::1"}"#),
             ("a=[::1]", r#"{"a": "::1"}"#),
+            ("a:host-gateway", r#"{"a": "host-gateway"}"#),
             ("a", "error: `--add-host a`: write it as HOST:ADDRESS"),
             (
                 ":1.2.3.4",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -160,7 +161,8 @@ pub fn run(snapshots: &Snapshots, request: Request, notice: &dyn Fn(&str)) -> Re
     let reach = Reach::of(&networks, request.network)?;
     reach.tell(notice);
     let active = snapshots.prepare(request.top)?;
-    let spec = spec(&request, &claim.record, args, active.mount()?)?;
+    let mut spec = spec(&request, &claim.record, args, active.mount()?)?;
+    spec.hosts = Some(hosts(&spec.hostname, &request.extra_hosts, reach.host()));
     let spec = reach.apply(spec)?;
     let running = sandbox::spawn(spec)?;
     let attached =
@@ -221,7 +223,6 @@ fn spec(
             gid: account.gid,
             groups: account.groups,
         },
-        hosts: Some(hosts(&hostname, &request.extra_hosts)),
         hostname,
         mounts: mounts.collect(),
         stdio,
@@ -249,13 +250,18 @@ fn working_directory(request: &Request, root: &Root) -> Result<PathBuf, RunError
     Ok(PathBuf::from(path))
 }
 
-fn hosts(hostname: &str, extra: &BTreeMap<String, String>) -> Vec<u8> {
+/// `host` is where the machine itself is reached.
+fn hosts(hostname: &str, extra: &BTreeMap<String, String>, host: Option<Ipv4Addr>) -> Vec<u8> {
     let mut text = format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\n\
          ff02::2\tip6-allrouters\n127.0.1.1\t{hostname}\n"
     );
     for (name, address) in extra {
-        let _ = writeln!(text, "{address}\t{name}");
+        let _ = match (address.as_str(), host) {
+            ("host-gateway", Some(host)) => writeln!(text, "{host}\t{name}"),
+            ("host-gateway", None) => Ok(()),
+            (address, _) => writeln!(text, "{address}\t{name}"),
+        };
     }
     text.into_bytes()
 }
@@ -268,6 +274,15 @@ enum Reach {
 }
 
 impl Reach {
+    /// Where the machine itself is reached, if it is.
+    fn host(&self) -> Option<Ipv4Addr> {
+        match self {
+            Reach::Nobody => None,
+            Reach::Host => Some(Ipv4Addr::LOCALHOST),
+            Reach::Outside(lease) => lease.host(),
+        }
+    }
+
     fn of(networks: &Networks, network: Network) -> Result<Reach, RunError> {
         Ok(match network {
             Network::None => Reach::Nobody,
@@ -326,7 +341,7 @@ mod tests {
     #[test]
     fn added_hosts_come_last() {
         let extra = BTreeMap::from([("b".to_owned(), "1.2.3.4".to_owned())]);
-        let text = String::from_utf8(hosts("name", &extra)).unwrap();
+        let text = String::from_utf8(hosts("name", &extra, None)).unwrap();
         assert!(text.ends_with("127.0.1.1\tname\n1.2.3.4\tb\n"), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! Runs the process of an exec op in a sandbox on its mounts.
 
+mod agent;
 mod foreign;
 mod mounts;
 mod output;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -31,6 +33,8 @@ use mounts::Mounts;
 /// What a process finds its commands in where nothing says otherwise.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_SHM: u64 = 64 << 20;
+/// In `--add-host`, the address at which the machine itself is reached.
+const HOST_GATEWAY: &str = "host-gateway";
 
 /// Why an exec op gave no outputs.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +125,15 @@ pub enum ExecError {
     /// A directory of the session could not be copied for the process to write into.
     #[error("cannot copy the local directory")]
     Copy(#[source] Box<FileError>),
+    /// There is no socket for an agent, or it could not be made.
+    #[error("cannot pass on the ssh agent {id:?}")]
+    Agent {
+        /// The session's name for it.
+        id: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// A layer could not be mounted or committed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
@@ -329,7 +342,7 @@ fn once(
             groups: account.groups,
         },
         hostname: exec.hostname.clone(),
-        hosts: Some(hosts(&exec.hostname, &exec.extra_hosts)),
+        hosts: Some(hosts(&exec.hostname, &exec.extra_hosts, reach.host())),
         resolv_conf: reach.resolv_conf()?,
         mounts: mounts.take_others(),
         network: reach.network()?,
@@ -436,11 +449,16 @@ fn environment(exec: &Exec, account: &Account, secrets: Vec<String>) -> Vec<Stri
     env
 }
 
-fn hosts(hostname: &str, extra: &BTreeMap<String, String>) -> Vec<u8> {
+/// `host` is where the machine itself is reached.
+fn hosts(hostname: &str, extra: &BTreeMap<String, String>, host: Option<Ipv4Addr>) -> Vec<u8> {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in extra {
-        let _ = writeln!(text, "{address}\t{name}");
+        let _ = match (address.as_str(), host) {
+            (HOST_GATEWAY, Some(host)) => writeln!(text, "{host}\t{name}"),
+            (HOST_GATEWAY, None) => Ok(()),
+            (address, _) => writeln!(text, "{address}\t{name}"),
+        };
     }
     text.into_bytes()
 }
@@ -460,6 +478,15 @@ impl Reach {
             (Network::Default, Security::Sandbox) => Self::Outside(ops.networks.lease()?),
             (Network::Default, Security::Insecure) => Self::Outside(ops.networks.lease_once()?),
         })
+    }
+
+    /// Where the machine itself is reached, if it is.
+    fn host(&self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Nobody => None,
+            Self::Host => Some(Ipv4Addr::LOCALHOST),
+            Self::Outside(lease) => lease.host(),
+        }
     }
 
     /// Says once for all steps that the way out is not the usual one.

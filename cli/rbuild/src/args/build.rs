@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{LimitArgs, Network, bytes};
+use super::{LegacyArgs, LimitArgs, Network, bytes};
 use crate::build::Asked;
 use crate::progress::Mode;
 
@@ -186,15 +186,8 @@ pub(crate) struct BuildArgs {
     /// Give the image to the registries that its names name; the same as --output=type=registry
     #[arg(long, help_heading = "What becomes of it")]
     pub(crate) push: bool,
-    /// What rbuild does anyway, accepted for docker's sake
-    #[arg(long, hide = true)]
-    load: bool,
-    /// What rbuild does anyway, accepted for docker's sake
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    rm: Option<Option<bool>>,
-    /// What rbuild does anyway, accepted for docker's sake
-    #[arg(long, hide = true)]
-    force_rm: bool,
+    #[command(flatten)]
+    pub(crate) legacy: LegacyArgs,
 }
 
 /// How to print what a build would do.

@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod complaint;
 mod image;
+mod legacy;
 mod limits;
 mod run;
 
@@ -25,6 +26,7 @@ pub(crate) use image::{
     HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, LsArgs,
     PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, TagArgs,
 };
+use legacy::LegacyArgs;
 pub(crate) use limits::{LimitArgs, bytes_or_all};
 pub(crate) use run::{ForgetArgs, PsArgs, PullWhen, RunArgs};
 

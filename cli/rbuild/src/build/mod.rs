@@ -48,6 +48,9 @@ pub(crate) const SYNC_LIMIT: Duration = Duration::from_secs(2);
 
 /// Builds, shows how, and says what came of it.
 pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<(), Fault> {
+    for warning in args.legacy.check()? {
+        say(&warning);
+    }
     let mut meant = Meant::read(args, |name| std::env::var(name).ok())?;
     let engine = Engine::with_registries(store, registries(&meant.outputs)?);
     meant.open_caches(engine.registries())?;

@@ -18,6 +18,7 @@ use solve::progress::Stream;
 use store::{KeyLock, TmpDir};
 
 use super::ExecError;
+use super::agent::Agent;
 use crate::{Context, Ops, Ref, file};
 
 /// Where in a copy of a local directory the part is that was asked for.
@@ -48,6 +49,7 @@ enum Held {
     /// A layer whose writes nobody wants.
     Layer(Active),
     Lock(KeyLock),
+    Agent(Agent),
     Directory(TmpDir),
 }
 
@@ -137,8 +139,12 @@ impl<'a> Mounts<'a> {
                     gid,
                 }
             }
-            MountKind::Ssh { id, required, .. } => match self.context.session.ssh(id) {
-                Some(socket) => MountSource::Host(socket),
+            MountKind::Ssh {
+                id,
+                required,
+                owner,
+            } => match self.context.session.ssh(id) {
+                Some(socket) => MountSource::Host(self.agent(id, socket, *owner)?),
                 None if *required => return Err(ExecError::NoAgent(id.clone())),
                 None => return Ok(()),
             },
@@ -218,6 +224,26 @@ impl<'a> Mounts<'a> {
             None if required => Err(ExecError::NoSecret(id.to_owned())),
             other => Ok(other),
         }
+    }
+
+    /// A socket that leads to an agent.
+    fn agent(
+        &mut self,
+        id: &str,
+        socket: PathBuf,
+        owner: (u32, u32, u32),
+    ) -> Result<PathBuf, ExecError> {
+        let failed = |source| ExecError::Agent {
+            id: id.to_owned(),
+            source,
+        };
+        let directory = self.ops.store.tmp_dir()?;
+        let agent = Agent::serve(socket, directory.path(), owner).map_err(failed)?;
+        let socket = agent.socket().to_owned();
+        // In this order: the agent's socket is in the directory.
+        self.held.push(Held::Agent(agent));
+        self.held.push(Held::Directory(directory));
+        Ok(socket)
     }
 
     /// Holds all cache mounts, each once, in the order of their names: two steps that hold each what

@@ -114,12 +114,17 @@ impl Bridge {
         self.state.join("ready")
     }
 
+    /// The bridge's own address, at which the machine is reached.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
+        Ipv4Addr::new(self.network.0, self.network.1, 0, 1)
+    }
+
     /// Gives a namespace an interface, an address and a route; the address is its own while the file is held.
     pub(super) fn connect(&self, namespace: BorrowedFd<'_>) -> Answer<File> {
         let (index, address) = self.pair(namespace)?;
         let [high, low] = index.to_be_bytes();
         let own = Ipv4Addr::new(self.network.0, self.network.1, high, low);
-        let gateway = Ipv4Addr::new(self.network.0, self.network.1, 0, 1);
+        let gateway = self.gateway();
         let configure = || {
             sys::enter_network(namespace)?;
             let done = talk(async |netlink| {

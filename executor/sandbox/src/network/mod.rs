@@ -18,6 +18,7 @@ mod translation;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,8 @@ struct Namespace {
     fd: OwnedFd,
     reach: Reach,
     resolv_conf: Vec<u8>,
+    /// Where the machine itself is reached.
+    host: Option<Ipv4Addr>,
     #[expect(
         dead_code,
         reason = "holds the address, or the process that is the way out"
@@ -134,6 +137,7 @@ impl Pool {
                         fd,
                         reach: Reach::Translated,
                         resolv_conf: resolv::inside(),
+                        host: Some(bridge.gateway()),
                         held: Held::Address(address),
                     });
                 }
@@ -147,6 +151,7 @@ impl Pool {
                             reason: reason.clone(),
                         },
                         resolv_conf: slirp::RESOLV_CONF.to_vec(),
+                        host: Some(slirp::HOST),
                         held: Held::Process(process),
                     });
                 }
@@ -160,6 +165,7 @@ impl Pool {
             fd,
             reach,
             resolv_conf: resolv::inside(),
+            host: None,
             held: Held::Nothing,
         })
     }
@@ -217,6 +223,11 @@ impl Lease {
     /// The `/etc/resolv.conf` that is right inside.
     pub fn resolv_conf(&self) -> &[u8] {
         &self.inner().resolv_conf
+    }
+
+    /// The address at which the machine itself is reached from inside, if it is.
+    pub fn host(&self) -> Option<Ipv4Addr> {
+        self.inner().host
     }
 
     fn inner(&self) -> &Namespace {

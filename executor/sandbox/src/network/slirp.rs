@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,6 +15,9 @@ use crate::program;
 const PROGRAM: &str = "slirp4netns";
 
 /// Its own name server.
+/// Where its users reach the machine.
+pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+
 pub(super) const RESOLV_CONF: &[u8] = b"nameserver 10.0.2.3\n";
 
 /// A running one, for one namespace. It ends with its owner, because its standard input does.
