@@ -379,7 +379,8 @@ impl Search<'_> {
             (false, Some(Some(_))) => Some(path.to_owned()),
             _ => self.path_within(path),
         };
-        if let Some(within) = within {
+        let is_fetched = !self.context.is_directory();
+        if let Some(within) = within.filter(|_| is_fetched || may_lead_outside(path)) {
             let root = self.context.root(self.engine).map_err(failed(&shown))?;
             return in_context(&root, &within).map_err(failed(&shown));
         }
@@ -439,6 +440,13 @@ impl Search<'_> {
             None => second()?.unwrap_or_default(),
         })
     }
+}
+
+/// Whether `path`, named by a person, is for whoever filled the context to say: a pipe or a device at
+/// that very place is meant, and no link.
+fn may_lead_outside(path: &Path) -> bool {
+    let is_plain = |it: fs::FileType| it.is_file() || it.is_symlink();
+    fs::symlink_metadata(path).map_or(true, |it| is_plain(it.file_type()))
 }
 
 /// The file `path` of a context.

@@ -199,8 +199,7 @@ fn a_hundred_thousand_instructions_come_to_a_plan() {
 
 #[test]
 fn a_warning_for_every_line_is_no_more_work_than_that() {
-    let line =
-        |number: usize| format!("# check=skip=WorkdirRelativePath\nENV N=$TYPO{number}\n");
+    let line = |number: usize| format!("# check=skip=WorkdirRelativePath\nENV N=$TYPO{number}\n");
     let text: String = (0..20_000).map(line).collect();
     let parsed = dockerfile_parser::parse(format!("FROM debian:12\n{text}").as_bytes());
     let plan = lower::plan(&parsed.dockerfile, &options(""), &images::Shelf::new())
