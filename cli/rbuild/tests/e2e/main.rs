@@ -11,6 +11,7 @@ mod elsewhere;
 mod endings;
 mod hits;
 mod platforms;
+mod probe;
 mod registries;
 mod remote;
 mod rootless;

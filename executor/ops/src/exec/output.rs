@@ -1,5 +1,6 @@
-//! What a process writes, passed on as it comes.
+//! What a process writes, passed on as it comes, up to a limit.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,6 +9,75 @@ use rustix::io::Errno;
 use solve::progress::Stream;
 
 const BUFFER: usize = 32 << 10;
+
+/// How much a step may write before the rest is left out, as with BuildKit: 2 MiB.
+const LIMIT: usize = 2 << 20;
+
+/// How much of the end of what was left out is told after all, since that is where a failure is explained: 8 KiB.
+const TAIL: usize = 8 << 10;
+
+/// The beginning and the end of what a step writes, whatever is between.
+struct Clipped<'a> {
+    log: &'a (dyn Fn(Stream, &[u8]) + Sync),
+    /// How many bytes may still be passed on at once.
+    left: usize,
+    /// Whether what was passed on ended amid a line.
+    amid: bool,
+    /// What came last of what was not passed on.
+    tail: VecDeque<(Stream, u8)>,
+    /// How many bytes were neither passed on nor kept.
+    lost: u64,
+}
+
+impl<'a> Clipped<'a> {
+    fn new(log: &'a (dyn Fn(Stream, &[u8]) + Sync)) -> Self {
+        Self {
+            log,
+            left: LIMIT,
+            amid: false,
+            tail: VecDeque::new(),
+            lost: 0,
+        }
+    }
+
+    fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        let (now, later) = bytes.split_at(self.left.min(bytes.len()));
+        if let Some(last) = now.last() {
+            (self.log)(stream, now);
+            self.amid = *last != b'\n';
+            self.left -= now.len();
+        }
+        // What would be pushed out again at once is not pushed in.
+        let beyond = later.len().saturating_sub(TAIL);
+        let push_out = (self.tail.len() + later.len() - beyond).saturating_sub(TAIL);
+        self.lost += (beyond + push_out) as u64;
+        self.tail.drain(..push_out);
+        self.tail
+            .extend(later[beyond..].iter().map(|byte| (stream, *byte)));
+    }
+
+    /// Tells what was kept, and how much is missing before it.
+    fn end(mut self) {
+        if self.lost > 0 {
+            // The first line that is kept may lack its beginning.
+            let cut = self.tail.iter().position(|(_, byte)| *byte == b'\n');
+            let cut = cut.map_or(0, |at| at + 1);
+            self.lost += self.tail.drain(..cut).count() as u64;
+            let start = if self.amid { "\n" } else { "" };
+            let line = format!(
+                "{start}[output clipped, log limit {}MiB reached: {} bytes are left out]\n",
+                LIMIT >> 20,
+                self.lost
+            );
+            (self.log)(Stream::Stderr, line.as_bytes());
+        }
+        let tail: Vec<(Stream, u8)> = self.tail.into();
+        for run in tail.chunk_by(|a, b| a.0 == b.0) {
+            let bytes: Vec<u8> = run.iter().map(|it| it.1).collect();
+            (self.log)(run[0].0, &bytes);
+        }
+    }
+}
 
 /// Passes on what comes through the pipes (output, errors), until the last process has let go of both.
 pub(crate) fn pass_on(
@@ -20,6 +90,7 @@ pub(crate) fn pass_on(
         .filter_map(|(stream, pipe)| Some((stream, pipe?)))
         .collect();
     let mut buffer = vec![0; BUFFER];
+    let mut clipped = Clipped::new(log);
     while !open.is_empty() {
         let mut polled: Vec<PollFd<'_>> = open
             .iter()
@@ -39,7 +110,7 @@ pub(crate) fn pass_on(
             match rustix::io::read(pipe, &mut buffer) {
                 Ok(0) => false,
                 Ok(length) => {
-                    log(*stream, &buffer[..length]);
+                    clipped.take(*stream, &buffer[..length]);
                     true
                 }
                 Err(Errno::INTR) => true,
@@ -53,5 +124,77 @@ pub(crate) fn pass_on(
             return Err(error.into());
         }
     }
+    clipped.end();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What is told of output that comes in such pieces.
+    fn told(pieces: impl IntoIterator<Item = (Stream, Vec<u8>)>) -> Vec<(Stream, String)> {
+        let seen = Mutex::new(Vec::<(Stream, String)>::new());
+        let log = |stream: Stream, bytes: &[u8]| {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            seen.lock().unwrap().push((stream, text));
+        };
+        let mut clipped = Clipped::new(&log);
+        for (stream, bytes) in pieces {
+            clipped.take(stream, &bytes);
+        }
+        clipped.end();
+        seen.into_inner().unwrap()
+    }
+
+    fn line(number: usize) -> Vec<u8> {
+        format!("{number:07}\n").into_bytes()
+    }
+
+    #[test]
+    fn what_is_within_the_limit_is_told_as_it_comes() {
+        let pieces = [
+            (Stream::Stdout, b"one\n".to_vec()),
+            (Stream::Stderr, b"two".to_vec()),
+        ];
+        let expected = [
+            (Stream::Stdout, "one\n".to_owned()),
+            (Stream::Stderr, "two".to_owned()),
+        ];
+        assert_eq!(told(pieces), expected);
+    }
+
+    #[test]
+    fn of_a_flood_the_beginning_and_the_end_are_told_and_how_much_is_missing() {
+        let lines = 3 * LIMIT / 8;
+        for size in [1, 7, 4096] {
+            let bytes: Vec<u8> = (0..lines).flat_map(line).collect();
+            let pieces = bytes
+                .chunks(size * 8)
+                .map(|it| (Stream::Stdout, it.to_vec()));
+            let text: String = told(pieces).into_iter().map(|it| it.1).collect();
+            let (first, rest) = text.split_at(LIMIT);
+            assert!(first.starts_with("0000000\n0000001\n") && first.ends_with('\n'));
+            let (note, tail) = rest.split_once('\n').unwrap();
+            let lost = 2 * LIMIT - tail.len();
+            let expected =
+                format!("[output clipped, log limit 2MiB reached: {lost} bytes are left out]");
+            assert_eq!(note, expected);
+            assert!(tail.len() > TAIL / 2 && tail.len() <= TAIL);
+            assert!(text.ends_with(std::str::from_utf8(&line(lines - 1)).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_little_more_than_the_limit_is_told_whole() {
+        let pieces = [
+            (Stream::Stdout, vec![b'x'; LIMIT]),
+            (Stream::Stderr, b"why it failed\n".to_vec()),
+        ];
+        let told = told(pieces);
+        assert_eq!(told[1], (Stream::Stderr, "why it failed\n".to_owned()));
+        assert_eq!(told.len(), 2);
+    }
 }
