@@ -56,6 +56,35 @@ impl Snapshots {
         Ok(damaged)
     }
 
+    /// Drops the layers that are not there or whose manifest is not what the row says, with all that
+    /// stands on them. The files of the others are not read. Returns what was dropped.
+    ///
+    /// For when something went wrong that may have its cause here.
+    pub fn drop_lost(&self) -> Result<Vec<SnapshotId>, SnapshotError> {
+        let mut dropped = Vec::new();
+        for row in self.store.snapshots()? {
+            if !dropped.contains(&row.id) && !self.is_there(&row)? {
+                tracing::warn!(snapshot = %row.id, "a layer is not what it was; dropped it");
+                dropped.extend(self.store.drop_snapshot(row.id)?);
+            }
+        }
+        Ok(dropped)
+    }
+
+    fn is_there(&self, row: &SnapshotRow) -> Result<bool, SnapshotError> {
+        match self.tree(row.id) {
+            Ok(tree) if tree.root() != row.tree_root => return Ok(false),
+            Ok(_) => {}
+            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        match open_directory(&self.store.snapshot_fs(row.id)) {
+            Ok(_) => Ok(true),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether files and manifest are both what the row says.
     fn is_whole(&self, row: &SnapshotRow) -> Result<bool, SnapshotError> {
         let root = |tree: Result<Tree, SnapshotError>| match tree {
@@ -115,6 +144,14 @@ fn is_damage(error: &SnapshotError) -> bool {
     let errno = Errno::from_io_error(source);
     matches!(
         errno,
-        Some(Errno::NOENT | Errno::NOTDIR | Errno::IO | Errno::UCLEAN)
+        Some(
+            Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::ISDIR
+                | Errno::LOOP
+                | Errno::NXIO
+                | Errno::IO
+                | Errno::UCLEAN
+        )
     )
 }

@@ -1,13 +1,14 @@
 //! The snapshots of a store.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Key, KeyHasher};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use store::{SnapshotId, Store, StoreError};
 
 use crate::mount::{self, Overlay, Writes};
@@ -151,7 +152,7 @@ impl Snapshots {
     /// The manifest of one layer.
     pub fn tree(&self, id: SnapshotId) -> Result<Tree, SnapshotError> {
         let path = self.store.tree_path(id);
-        let bytes = std::fs::read(&path).map_err(SnapshotError::file("read", &path))?;
+        let bytes = read_regular(&path).map_err(SnapshotError::file("read", &path))?;
         Tree::decode(&bytes).map_err(|source| SnapshotError::Tree { id, source })
     }
 
@@ -217,6 +218,20 @@ impl Snapshots {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The bytes of a regular file. Whatever else is there counts as a directory: a pipe would keep us
+/// waiting for ever.
+pub(crate) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Errno::ISDIR.into());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, SnapshotError> {

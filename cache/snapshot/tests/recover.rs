@@ -44,11 +44,24 @@ fn layers_that_are_whole_are_trusted_again() {
 
 #[test]
 fn a_damaged_layer_goes_with_all_that_stands_on_it() {
-    let damages: [fn(&Stand, SnapshotId); 4] = [
+    let damages: [fn(&Stand, SnapshotId); 6] = [
         |stand, id| fs::write(stand.snapshots.store().snapshot_fs(id).join("b"), "").unwrap(),
         |stand, id| fs::remove_file(stand.snapshots.store().snapshot_fs(id).join("b")).unwrap(),
         |stand, id| fs::write(stand.snapshots.store().tree_path(id), [0; 64]).unwrap(),
         |stand, id| fs::remove_dir_all(stand.snapshots.store().snapshot_fs(id)).unwrap(),
+        |stand, id| {
+            let tree = stand.snapshots.store().tree_path(id);
+            fs::remove_file(&tree).unwrap();
+            fs::create_dir(tree).unwrap();
+        },
+        |stand, id| {
+            // Whoever opened it as a file would wait for ever.
+            let tree = stand.snapshots.store().tree_path(id);
+            fs::remove_file(&tree).unwrap();
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, tree, rustix::fs::FileType::Fifo, mode, 0)
+                .unwrap();
+        },
     ];
     for damage in damages {
         let stand = Stand::new();
@@ -59,4 +72,15 @@ fn a_damaged_layer_goes_with_all_that_stands_on_it() {
         assert!(is_there(&stand, base) && is_there(&stand, right));
         assert!(stand.snapshots.store().unverified().unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_layer_that_is_gone_is_dropped_when_something_went_wrong() {
+    let stand = Stand::new();
+    let [base, left, right, top] = chains(&stand);
+    assert_eq!(stand.snapshots.drop_lost().unwrap(), []);
+    fs::remove_dir_all(stand.snapshots.store().snapshot_fs(left)).unwrap();
+    fs::write(stand.snapshots.store().tree_path(right), "no manifest").unwrap();
+    assert_eq!(stand.snapshots.drop_lost().unwrap(), [top, left, right]);
+    assert!(is_there(&stand, base));
 }

@@ -9,11 +9,16 @@ use jiff::Timestamp;
 use oci::media_type::Compression;
 use oci::{Digest, Sha256};
 use rusqlite::{Connection, OptionalExtension, Transaction};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::database::micros;
 use crate::error::Fault;
 use crate::owner::{self, COMMITTED};
 use crate::{Store, StoreError};
+
+/// A blob of no more bytes is read rather than looked at; configs and manifests are.
+const SMALL: u64 = 64 << 10;
 
 /// A blob under way: write its bytes, then commit. Dropped before that, it never was.
 pub struct BlobWriter {
@@ -82,6 +87,28 @@ impl Store {
         }
     }
 
+    /// Whether the blob is there and its file still is what it was, as far as that can be told at
+    /// once: a small one is read, a large one has to have its size.
+    pub fn blob_is_whole(&self, digest: &Digest) -> Result<bool, StoreError> {
+        match self.blob_size(digest) {
+            Ok(size) => Ok(self.is_there(digest, size)),
+            Err(StoreError::MissingBlob(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_there(&self, digest: &Digest, size: u64) -> bool {
+        let path = self.path_of(digest);
+        if size <= SMALL {
+            return hash_file(&path).is_ok_and(|found| found == (*digest, size));
+        }
+        self.has_size(digest, size)
+    }
+
+    fn has_size(&self, digest: &Digest, size: u64) -> bool {
+        fs::symlink_metadata(self.path_of(digest)).is_ok_and(|it| it.is_file() && it.len() == size)
+    }
+
     /// How many bytes the blob has.
     pub fn blob_size(&self, digest: &Digest) -> Result<u64, StoreError> {
         let row = self.read("look up a blob", |connection| {
@@ -89,16 +116,30 @@ impl Store {
         })?;
         match row {
             None => Err(StoreError::MissingBlob(*digest)),
-            Some(row) if row.trusted => Ok(row.size),
+            Some(row) if row.trusted && self.has_size(digest, row.size) => Ok(row.size),
             Some(row) => self.verify_blob(digest, &row),
+        }
+    }
+
+    /// The bytes of a blob, compared with its name: for configs and manifests. Damaged ones are
+    /// missing.
+    pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest)?;
+        let bytes =
+            fs::read(&path).map_err(|error| StoreError::file(self.root(), "read", &path, error))?;
+        if Digest::of(&bytes) == *digest {
+            Ok(bytes)
+        } else {
+            Err(StoreError::MissingBlob(*digest))
         }
     }
 
     /// Removes the blob, if it is there, and what the store knows about its being a layer.
     pub fn remove_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         self.write("remove a blob", |transaction| {
-            self.delete_blob(transaction, digest)
-        })
+            Ok(delete_blob(transaction, digest)?)
+        })?;
+        self.clear_blobs(&[*digest])
     }
 
     /// The blob that holds the layer `diff_id` in the given compression, with its size.
@@ -157,24 +198,21 @@ impl Store {
         }
     }
 
-    /// Within a transaction: removes row and file.
-    pub(crate) fn delete_blob(
-        &self,
-        transaction: &Transaction<'_>,
-        digest: &Digest,
-    ) -> Result<(), Fault> {
-        transaction.execute(
-            "DELETE FROM layer_blobs WHERE digest = ?",
-            [digest.as_bytes()],
-        )?;
-        transaction.execute("DELETE FROM blobs WHERE digest = ?", [digest.as_bytes()])?;
-        let path = self.path_of(digest);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Fault::file("remove", &path)(error))
-            }
-            _ => Ok(()),
+    /// Removes the files of blobs whose rows are gone for good, unless they were stored anew.
+    /// Whoever is killed before this is done leaves files that belong to nothing.
+    pub(crate) fn clear_blobs(&self, digests: &[Digest]) -> Result<(), StoreError> {
+        if digests.is_empty() {
+            return Ok(());
         }
+        self.write("remove blobs", |transaction| {
+            for digest in digests {
+                if self.blob_row(transaction, digest)?.is_none() {
+                    let path = self.path_of(digest);
+                    owner::remove_any(&path).map_err(Fault::file("remove", &path))?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn blob_row(&self, connection: &Connection, digest: &Digest) -> rusqlite::Result<Option<Row>> {
@@ -192,13 +230,13 @@ impl Store {
             .optional()
     }
 
-    /// Reads a blob that may not have reached the disk before the machine went down. It is either
-    /// whole, and from now on trusted, or removed.
+    /// Reads a blob that may not have reached the disk before the machine went down, or whose file
+    /// is not as long as it was. It is either whole, and from now on trusted, or removed.
     fn verify_blob(&self, digest: &Digest, row: &Row) -> Result<u64, StoreError> {
         let path = self.path_of(digest);
         let found = match hash_file(&path) {
             Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if is_lost(&error) => None,
             Err(error) => return Err(StoreError::file(self.root(), "verify", &path, error)),
         };
         let whole = found == Some((*digest, row.size));
@@ -209,22 +247,51 @@ impl Store {
             }
             // Somebody may have stored it anew meanwhile.
             match self.blob_row(transaction, digest)? {
-                Some(now) if now.trusted => Ok(()),
-                _ => self.delete_blob(transaction, digest),
+                Some(now) if now.trusted && now.id != row.id => Ok(()),
+                _ => Ok(delete_blob(transaction, digest)?),
             }
         })?;
         if whole {
             return Ok(row.size);
         }
-        tracing::warn!(%digest, "a blob was damaged when the machine went down; removed it");
+        self.clear_blobs(&[*digest])?;
+        tracing::warn!(%digest, "a blob was not what it should be; removed it");
         self.read("look up a blob", |connection| {
             self.require_blob(connection, digest)
         })
     }
 }
 
+/// Removes the rows of a blob. Its file goes after the transaction, with [`Store::clear_blobs`]:
+/// until its end the rows may come back.
+pub(crate) fn delete_blob(transaction: &Transaction<'_>, digest: &Digest) -> rusqlite::Result<()> {
+    transaction.execute(
+        "DELETE FROM layer_blobs WHERE digest = ?",
+        [digest.as_bytes()],
+    )?;
+    transaction.execute("DELETE FROM blobs WHERE digest = ?", [digest.as_bytes()])?;
+    Ok(())
+}
+
+/// Whether a failure to read what should be a blob says that there is none.
+pub(crate) fn is_lost(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    ) || matches!(
+        Errno::from_io_error(error),
+        Some(Errno::LOOP | Errno::NXIO | Errno::IO | Errno::UCLEAN)
+    )
+}
+
+/// Digest and size of a regular file; whatever else is at `path` counts as a directory.
 pub(crate) fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
-    let mut file = File::open(path)?;
+    // Not blocking, because a pipe would.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
     let mut hash = Sha256::default();
     let mut buffer = vec![0; 1 << 17];
     let mut size = 0;
@@ -282,11 +349,11 @@ impl BlobWriter {
         let owner = self.store.owner_name()?;
         self.store.write("add a blob", |transaction| {
             owner::keep_blob(transaction, &owner, COMMITTED, digest)?;
-            if self
+            let trusted = self
                 .store
                 .blob_row(transaction, digest)?
-                .is_some_and(|row| row.trusted)
-            {
+                .is_some_and(|row| row.trusted);
+            if trusted && self.store.is_there(digest, self.size) {
                 return Ok(());
             }
             let insert =
@@ -299,7 +366,14 @@ impl BlobWriter {
             );
             transaction.prepare_cached(insert)?.execute(parameters)?;
             let path = self.store.path_of(digest);
-            fs::rename(&self.path, &path).map_err(Fault::file("create", &path))
+            match fs::rename(&self.path, &path) {
+                // Whatever it is, it is no blob.
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                    owner::remove_any(&path).map_err(Fault::file("remove", &path))?;
+                    fs::rename(&self.path, &path).map_err(Fault::file("create", &path))
+                }
+                other => other.map_err(Fault::file("create", &path)),
+            }
         })
     }
 }

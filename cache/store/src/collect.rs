@@ -8,7 +8,7 @@ use oci::Digest;
 use rusqlite::{Connection, Transaction};
 
 use crate::error::Fault;
-use crate::{SnapshotId, Store, StoreError, owner};
+use crate::{SnapshotId, Store, StoreError, blobs, durability, owner};
 
 /// What a collection removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,30 +45,48 @@ impl Store {
     /// leavings of processes that were killed.
     pub fn gc(&self) -> Result<Collected, StoreError> {
         self.read("sweep", |connection| owner::sweep(self.root(), connection))?;
-        self.sweep_locks()?;
+        self.remove_leavings()?;
         self.owner_name()?;
         // In a transaction from the start to the end: nobody refers anew to what is being removed.
-        let (collected, aside) = self.write("collect", |transaction| {
+        let collected = self.write("collect", |transaction| {
             let collected = unreachable(&read_references(transaction)?);
-            let mut aside = self.delete_snapshots(transaction, &collected.snapshots)?;
+            durability::delete_snapshots(transaction, &collected.snapshots)?;
             for blob in &collected.blobs {
-                self.delete_blob(transaction, blob)?;
+                blobs::delete_blob(transaction, blob)?;
             }
-            aside.extend(self.orphans(transaction)?);
-            Ok((collected, aside))
+            Ok(collected)
         })?;
-        for path in aside {
-            owner::remove_tree(&path)
-                .map_err(|error| StoreError::file(self.root(), "remove", &path, error))?;
-        }
+        self.clear_snapshots(&collected.snapshots)?;
+        self.clear_blobs(&collected.blobs)?;
         Ok(collected)
+    }
+
+    /// Removes what processes that were killed left outside their work directories: the files of
+    /// locks, and what they had moved into place without coming to the end of the transaction.
+    pub(crate) fn remove_leavings(&self) -> Result<(), StoreError> {
+        self.sweep_locks()?;
+        self.sweep_stat();
+        if self.orphaned()?.is_empty() {
+            return Ok(());
+        }
+        self.owner_name()?;
+        let aside = self.write("look for orphans", |transaction| self.orphans(transaction))?;
+        self.remove_aside(&aside)
+    }
+
+    pub(crate) fn remove_aside(&self, aside: &[PathBuf]) -> Result<(), StoreError> {
+        aside.iter().try_for_each(|path| {
+            owner::remove_tree(path)
+                .map_err(|error| StoreError::file(self.root(), "remove", path, error))
+        })
     }
 
     /// Gives up what this store committed of `blobs`: those that no image, no layer and nobody's
     /// lease leads to are removed at once, instead of by the next [`Store::gc`].
     pub fn discard_blobs(&self, blobs: &[Digest]) -> Result<(), StoreError> {
         let owner = self.owner_name()?;
-        self.write("discard blobs", |transaction| {
+        let gone = self.write("discard blobs", |transaction| {
+            let mut gone = Vec::new();
             for blob in blobs {
                 let digest = blob.as_bytes();
                 let given_up = "DELETE FROM leases WHERE owner = ? AND lease = ? AND digest = ?";
@@ -77,11 +95,13 @@ impl Store {
                     UNION ALL SELECT 1 FROM layer_blobs WHERE digest = ?1
                     UNION ALL SELECT 1 FROM images WHERE id = ?1 OR manifest = ?1";
                 if !transaction.prepare_cached(needed)?.exists([digest])? {
-                    self.delete_blob(transaction, blob)?;
+                    blobs::delete_blob(transaction, blob)?;
+                    gone.push(*blob);
                 }
             }
-            Ok(())
-        })
+            Ok(gone)
+        })?;
+        self.clear_blobs(&gone)
     }
 
     /// Moves away the snapshot directories and blob files that no row knows, left where a process
@@ -104,7 +124,7 @@ impl Store {
             if digest.is_ok_and(|digest| known.exists([digest.as_bytes()]).unwrap_or(true)) {
                 continue;
             }
-            fs::remove_file(&path).map_err(Fault::file("remove", &path))?;
+            owner::remove_any(&path).map_err(Fault::file("remove", &path))?;
         }
         Ok(aside)
     }

@@ -1,7 +1,8 @@
 //! The metadata database: its schema and how transactions are run.
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,10 +13,14 @@ use rustix::fs::Access;
 use crate::error::Fault;
 use crate::{OpenError, Store, StoreError, locks};
 
+mod salvage;
+
+pub(crate) use salvage::salvage;
+
 pub(crate) const FILE: &str = "db.sqlite";
 
 /// The schema this program writes, kept in `user_version`.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = MIGRATIONS.len() as i64 + 1;
 
 /// Times are microseconds since 1970, digests and keys their 32 bytes. `boot` and `synced` are
 /// explained in `durability`.
@@ -188,10 +193,16 @@ const DIRECTORIES: &[&str] = &[
     "mounts",
     "stat",
     "tmp",
+    "locks",
 ];
 
-/// Opens the database below `root`, creating it and the directories beside it where needed.
+/// Opens the database below `root`, creating it and the directories beside it where they are not there.
 pub(crate) fn open(root: &Path) -> Result<Connection, OpenError> {
+    // Every time: somebody may have tidied up by hand.
+    for directory in DIRECTORIES {
+        locks::claim_directory(&root.join(directory))
+            .map_err(|error| OpenError::Store(error.at(root, "open")))?;
+    }
     let failed = |what| move |error| OpenError::Store(StoreError::database(root, what, error));
     let connection = connect(root)?;
     match version(&connection).map_err(failed("read the schema"))? {
@@ -232,6 +243,14 @@ fn connect(root: &Path) -> Result<Connection, OpenError> {
             _ => StoreError::file(root, "open", asked, source),
         }));
     }
+    for file in files(root) {
+        // SQLite would follow a link to nowhere and begin a database there.
+        if fs::symlink_metadata(&file).is_ok_and(|it| !it.is_file()) {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+            let source = rusqlite::Error::SqliteFailure(code, Some("no regular file".to_owned()));
+            return Err(OpenError::Store(StoreError::Corrupt { path: file, source }));
+        }
+    }
     let configured = || {
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(Duration::from_secs(30))?;
@@ -243,6 +262,11 @@ fn connect(root: &Path) -> Result<Connection, OpenError> {
         .map_err(|error| OpenError::Store(StoreError::database(root, "open a connection", error)))
 }
 
+/// The files of the database: itself, its log, and the log's index.
+fn files(root: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|end| root.join(format!("{FILE}{end}")))
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
@@ -252,20 +276,21 @@ fn create(root: &Path, connection: &Connection) -> Result<(), OpenError> {
     let at = |error: Fault| OpenError::Store(error.at(root, "create the schema"));
     // Going over to the write-ahead log needs the database for oneself and does not wait for it.
     let _creating = locks::create(root).map_err(at)?;
-    for directory in DIRECTORIES {
-        locks::make_directory(&root.join(directory)).map_err(at)?;
-    }
     let created = || -> rusqlite::Result<()> {
         if version(connection)? == SCHEMA {
             return Ok(());
         }
         connection.execute_batch("PRAGMA journal_mode = WAL")?;
-        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        transaction.execute_batch(CREATE)?;
-        transaction.pragma_update(None, "user_version", SCHEMA)?;
-        transaction.commit()
+        write_schema(connection)
     };
     created().map_err(|error| at(Fault::Database(error)))
+}
+
+fn write_schema(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(CREATE)?;
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()
 }
 
 /// Brings an earlier schema up to date, once, whoever comes first.

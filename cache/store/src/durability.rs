@@ -15,7 +15,7 @@ use oci::Digest;
 use rusqlite::{OptionalExtension, Transaction};
 
 use crate::error::Fault;
-use crate::{SnapshotId, SnapshotRow, Store, StoreError, owner};
+use crate::{SnapshotId, SnapshotRow, Store, StoreError};
 
 /// The write-ahead log is moved into the database when it is larger than this, so that opening
 /// does not have to read much of it.
@@ -133,43 +133,26 @@ impl Store {
     /// and the results that have one of them as an output. Images keep their names and lose their
     /// layers. Returns what was removed.
     pub fn drop_snapshot(&self, id: SnapshotId) -> Result<Vec<SnapshotId>, StoreError> {
-        self.owner_name()?;
-        let (dropped, aside) = self.write("drop a snapshot", |transaction| {
+        let dropped = self.write("drop a snapshot", |transaction| {
             let dropped = descendants(transaction, id)?;
-            let aside = self.delete_snapshots(transaction, &dropped)?;
-            Ok((dropped, aside))
+            delete_snapshots(transaction, &dropped)?;
+            Ok(dropped)
         })?;
-        for path in aside {
-            owner::remove_tree(&path)
-                .map_err(|error| StoreError::file(self.root(), "remove", &path, error))?;
-        }
+        self.clear_snapshots(&dropped)?;
         Ok(dropped)
     }
 
-    /// Within a transaction: removes the rows of snapshots and all rows that name them, and moves
-    /// their directories to the returned paths, to be removed after the transaction.
-    pub(crate) fn delete_snapshots(
-        &self,
-        transaction: &Transaction<'_>,
-        snapshots: &[SnapshotId],
-    ) -> Result<Vec<std::path::PathBuf>, Fault> {
-        let mut aside = Vec::new();
+    /// Removes the directories of snapshots whose rows are gone for good. Nobody else gets their
+    /// numbers, and whoever is killed before this is done leaves directories that belong to nothing.
+    pub(crate) fn clear_snapshots(&self, snapshots: &[SnapshotId]) -> Result<(), StoreError> {
+        self.owner_name()?;
         for id in snapshots {
-            let keys = "SELECT key FROM outputs WHERE snapshot = ?";
-            transaction.execute(
-                &format!("DELETE FROM results WHERE key IN ({keys})"),
-                [id.0],
-            )?;
-            transaction.execute(
-                &format!("DELETE FROM outputs WHERE key IN ({keys})"),
-                [id.0],
-            )?;
-            transaction.execute("UPDATE images SET top = NULL WHERE top = ?", [id.0])?;
-            transaction.execute("DELETE FROM leases WHERE snapshot = ?", [id.0])?;
-            transaction.execute("DELETE FROM snapshots WHERE id = ?", [id.0])?;
-            aside.extend(self.move_aside(&self.snapshot_directory(*id))?);
+            let aside = self
+                .move_aside(&self.snapshot_directory(*id))
+                .map_err(|fault| fault.at(self.root(), "remove a snapshot"))?;
+            self.remove_aside(aside.as_slice())?;
         }
-        Ok(aside)
+        Ok(())
     }
 
     /// Moves a directory into this store's work directory; `None` if it is not there.
@@ -187,6 +170,29 @@ impl Store {
             Err(error) => Err(Fault::file("remove", path)(error)),
         }
     }
+}
+
+/// Removes the rows of snapshots and all rows that name them. Their directories go after the
+/// transaction, with [`Store::clear_snapshots`]: until its end the rows may come back.
+pub(crate) fn delete_snapshots(
+    transaction: &Transaction<'_>,
+    snapshots: &[SnapshotId],
+) -> rusqlite::Result<()> {
+    for id in snapshots {
+        let keys = "SELECT key FROM outputs WHERE snapshot = ?";
+        transaction.execute(
+            &format!("DELETE FROM results WHERE key IN ({keys})"),
+            [id.0],
+        )?;
+        transaction.execute(
+            &format!("DELETE FROM outputs WHERE key IN ({keys})"),
+            [id.0],
+        )?;
+        transaction.execute("UPDATE images SET top = NULL WHERE top = ?", [id.0])?;
+        transaction.execute("DELETE FROM leases WHERE snapshot = ?", [id.0])?;
+        transaction.execute("DELETE FROM snapshots WHERE id = ?", [id.0])?;
+    }
+    Ok(())
 }
 
 /// A snapshot and all that stand on it, children first.

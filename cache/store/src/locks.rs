@@ -5,14 +5,15 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use oci::Key;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::Fault;
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, owner};
 
 const DIRECTORY: &str = "locks";
 
@@ -23,7 +24,7 @@ const DIRECTORY: &str = "locks";
 pub struct KeyLock {
     path: PathBuf,
     file: File,
-    /// Whether the file goes with the lock; a shared one may have other holders.
+    /// Whether nobody else has it; a shared one may have other holders.
     exclusive: bool,
 }
 
@@ -63,7 +64,6 @@ impl Store {
 
 /// The lock under which the store is created.
 pub(crate) fn create(root: &Path) -> Result<KeyLock, Fault> {
-    make_directory(&root.join(DIRECTORY))?;
     let lock = take(
         &root.join(DIRECTORY).join("create"),
         FlockOperation::LockExclusive,
@@ -86,6 +86,16 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Fault> {
     }
 }
 
+/// The same, in place of whatever else is there: for the directories of the store itself.
+pub(crate) fn claim_directory(path: &Path) -> Result<(), Fault> {
+    make_directory(path)?;
+    if !path.is_dir() {
+        fs::remove_file(path).map_err(Fault::file("remove", path))?;
+        make_directory(path)?;
+    }
+    Ok(())
+}
+
 /// Opens and locks `path`. Its last holder removes the file, so the lock counts only if the file
 /// is still the one at `path` once it is held.
 fn take(path: &Path, operation: FlockOperation) -> Result<Option<KeyLock>, Fault> {
@@ -94,18 +104,20 @@ fn take(path: &Path, operation: FlockOperation) -> Result<Option<KeyLock>, Fault
         FlockOperation::LockExclusive | FlockOperation::NonBlockingLockExclusive
     );
     loop {
-        let opened = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path);
-        let file = opened.map_err(Fault::file("open", path))?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => File::from(file),
+            // A link or a directory in its place is nobody's lock.
+            Err(Errno::LOOP | Errno::ISDIR) => {
+                owner::remove_any(path).map_err(Fault::file("remove", path))?;
+                continue;
+            }
+            Err(error) => return Err(Fault::file("open", path)(error.into())),
+        };
         match rustix::fs::flock(&file, operation) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-            Err(rustix::io::Errno::INTR) => continue,
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::INTR) => continue,
             Err(error) => return Err(Fault::file("lock", path)(error.into())),
         }
         if is_at(&file, path) {
@@ -126,10 +138,19 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
+impl KeyLock {
+    /// Whether a shared lock had no other holder, and excludes everybody now.
+    fn become_sole(&self) -> bool {
+        let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // The kernel lets go before it takes anew: in between somebody may have come and gone.
+        alone && is_at(&self.file, &self.path)
+    }
+}
+
 impl Drop for KeyLock {
     fn drop(&mut self) {
-        if self.exclusive {
-            // Only the holder may unlink, and only before letting go.
+        // Only a sole holder may unlink, and only before letting go.
+        if self.exclusive || self.become_sole() {
             let _ = fs::remove_file(&self.path);
         }
         // Said aloud, because a child between fork and exec may still have the descriptor.

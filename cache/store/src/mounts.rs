@@ -2,6 +2,7 @@
 //! builds and are never part of a result.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -44,7 +45,7 @@ impl Store {
             let insert = "INSERT INTO mounts (directory, id, created, used) VALUES (?1, ?2, ?3, ?3)
                 ON CONFLICT (directory) DO UPDATE SET used = ?3, uses = uses + 1";
             transaction.execute(insert, (&name, id, micros(Timestamp::now())))?;
-            locks::make_directory(&path)
+            locks::claim_directory(&path)
         })?;
         Ok(path)
     }
@@ -114,6 +115,19 @@ impl Store {
     /// written anew in a work directory and renamed; what it says is only ever a hint.
     pub fn stat_path(&self, directory: &Key) -> PathBuf {
         self.root().join("stat").join(directory.to_string())
+    }
+}
+
+impl Store {
+    /// Removes memories of files whose writer was killed. One who lives loses what it was about to
+    /// remember, and will learn it again.
+    pub(crate) fn sweep_stat(&self) {
+        let entries = fs::read_dir(self.root().join("stat"));
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|it| it == "new") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 }
 

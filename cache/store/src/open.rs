@@ -98,16 +98,20 @@ impl Store {
         let boot = fs::read_to_string(boot_path)
             .map_err(Fault::file("read", boot_path))
             .map_err(at)?;
-        owner::sweep(root, &connection).map_err(at)?;
+        let after_the_dead = owner::sweep(root, &connection).map_err(at)?;
         let inner = Inner {
             root: root.to_owned(),
             boot: boot.trim_end().to_owned(),
             connection: Mutex::new(connection),
             owner: Mutex::new(None),
         };
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(inner),
-        })
+        };
+        if after_the_dead {
+            store.remove_leavings()?;
+        }
+        Ok(store)
     }
 }
 
@@ -155,6 +159,18 @@ pub fn check_owner(root: &Path) -> Result<(), OpenError> {
             user,
         }),
         _ => Ok(()),
+    }
+}
+
+impl Store {
+    /// Makes a damaged database anew from what can be read of it. What is lost with it, the next
+    /// builds make again; names of images may be among it.
+    ///
+    /// To be called where [`Store::open`] or an operation said [`StoreError::Corrupt`], with no store
+    /// at `root` open in this process. Fails where another process works in it.
+    pub fn salvage(root: &Path) -> Result<(), OpenError> {
+        claim_directory(root)?;
+        database::salvage(root)
     }
 }
 

@@ -187,21 +187,24 @@ fn start_time() -> u64 {
         .unwrap_or(0)
 }
 
-/// Removes the work and ends the leases of owners that are gone.
-pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<(), Fault> {
+/// Removes the work and ends the leases of owners that are gone. Returns whether there were any.
+pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<bool, Fault> {
     let tmp = root.join("tmp");
     let entries: Vec<_> = match fs::read_dir(&tmp) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
         // Somebody tidied up by hand.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return make_directory(&tmp),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_directory(&tmp)?;
+            return Ok(false);
+        }
         Err(error) => return Err(Fault::file("read", &tmp)(error)),
     };
     if entries.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     // Where somebody is at it, it is being done.
     let Some(sweeping) = locks::owners(root, FlockOperation::NonBlockingLockExclusive)? else {
-        return Ok(());
+        return Ok(false);
     };
     let mut dead = Vec::new();
     for name in entries {
@@ -221,11 +224,21 @@ pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<(), Fault> {
         }
     }
     drop(sweeping);
-    for path in dead {
+    for path in &dead {
         tracing::debug!(path = %path.display(), "removing the work of a dead process");
-        remove_tree(&path).map_err(Fault::file("remove", &path))?;
+        remove_tree(path).map_err(Fault::file("remove", path))?;
     }
-    Ok(())
+    Ok(!dead.is_empty())
+}
+
+/// Whether a process has the store at `root` in use for work of its own.
+pub(crate) fn anybody_lives(root: &Path) -> bool {
+    let entries = fs::read_dir(root.join("tmp"));
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|it| is_alive(&it.path()))
 }
 
 fn is_alive(directory: &Path) -> bool {
@@ -260,6 +273,15 @@ impl Drop for Lease {
     }
 }
 
+/// Removes whatever is at `path`. Nothing being there is fine.
+pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => remove_tree(path),
+        other => other,
+    }
+}
+
 /// Removes a tree that may hold anything a build can make: directories without any permission,
 /// too, such as overlay's own `work/work`. Following no link. Nothing being there is fine.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
@@ -272,6 +294,8 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
             open_directories(path)?;
             gone(fs::remove_dir_all(path))
         }
+        // No directory, but something in its place.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => gone(fs::remove_file(path)),
         other => other,
     }
 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use oci::Digest;
 use rusqlite::Transaction;
 
 use crate::budget::{self, Budget, Removal};
 use crate::error::Fault;
 use crate::usage::{Item, Stored};
-use crate::{Sharing, SnapshotId, Store, StoreError, owner};
+use crate::{Sharing, SnapshotId, Store, StoreError, blobs, durability, owner};
 
 /// How often at most the cache is looked over without anybody asking.
 const THROTTLE: Duration = Duration::from_secs(600);
@@ -37,17 +38,7 @@ impl Store {
                 Stored::Snapshot(id) => self.prune_snapshot(*id)?,
                 Stored::Mount(_) => self.remove_cache_mount(&removal.item.description)?,
                 Stored::Source(directory) => self.remove_source(directory)?,
-                Stored::Blob(digest) => self.write("remove a blob", |transaction| {
-                    let needed = "SELECT 1 FROM leases WHERE digest = ?";
-                    if transaction
-                        .prepare_cached(needed)?
-                        .exists([digest.as_bytes()])?
-                    {
-                        return Ok(false);
-                    }
-                    self.delete_blob(transaction, digest)?;
-                    Ok(true)
-                })?,
+                Stored::Blob(digest) => self.prune_blob(digest)?,
             };
             if removed {
                 gone.push(removal);
@@ -107,21 +98,36 @@ impl Store {
         })
     }
 
-    fn prune_snapshot(&self, id: SnapshotId) -> Result<bool, StoreError> {
-        let aside = self.write("remove a snapshot", |transaction| {
-            if is_needed(transaction, id)? {
-                return Ok(None);
+    fn prune_blob(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let removed = self.write("remove a blob", |transaction| {
+            let needed = "SELECT 1 FROM leases WHERE digest = ?";
+            if transaction
+                .prepare_cached(needed)?
+                .exists([digest.as_bytes()])?
+            {
+                return Ok(false);
             }
-            Ok(Some(self.delete_snapshots(transaction, &[id])?))
+            blobs::delete_blob(transaction, digest)?;
+            Ok(true)
         })?;
-        let Some(aside) = aside else {
-            return Ok(false);
-        };
-        for path in aside {
-            owner::remove_tree(&path)
-                .map_err(|error| StoreError::file(self.root(), "remove", &path, error))?;
+        if removed {
+            self.clear_blobs(&[*digest])?;
         }
-        Ok(true)
+        Ok(removed)
+    }
+
+    fn prune_snapshot(&self, id: SnapshotId) -> Result<bool, StoreError> {
+        let removed = self.write("remove a snapshot", |transaction| {
+            if is_needed(transaction, id)? {
+                return Ok(false);
+            }
+            durability::delete_snapshots(transaction, &[id])?;
+            Ok(true)
+        })?;
+        if removed {
+            self.clear_snapshots(&[id])?;
+        }
+        Ok(removed)
     }
 
     /// Removes the cache mount `id` with all that is in it, unless a step uses it right now.

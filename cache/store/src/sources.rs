@@ -25,7 +25,7 @@ impl Store {
         let all = self.root().join(DIRECTORY);
         let path = all.join(key.to_string());
         for directory in [&all, &path] {
-            locks::make_directory(directory)
+            locks::claim_directory(directory)
                 .map_err(|fault| fault.at(self.root(), "keep a source"))?;
         }
         Ok(path)

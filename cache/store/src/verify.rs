@@ -61,7 +61,7 @@ impl Store {
             let how = match crate::blobs::hash_file(&path) {
                 Ok(found) if found == (digest, size) => continue,
                 Ok(_) => "holds other bytes",
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is missing",
+                Err(error) if crate::blobs::is_lost(&error) => "is missing",
                 Err(error) => return Err(StoreError::file(self.root(), "verify", &path, error)),
             };
             // One that was removed meanwhile is not damaged.
@@ -81,26 +81,40 @@ impl Store {
                 Damage::Blob { digest, .. } | Damage::Layer { digest, .. } => {
                     self.remove_blob(digest)?;
                 }
-                Damage::Reference { .. } => self.forget_dangling()?,
-                Damage::Image { image, lacks } if *lacks == CONFIG => {
-                    self.remove_image(image)?;
+                Damage::Reference {
+                    what: SNAPSHOT,
+                    snapshot,
+                } => {
+                    self.drop_snapshot(*snapshot)?;
                 }
-                Damage::Image { .. } | Damage::Orphan(_) | Damage::Database(_) => {}
+                // Those that are left once damaged blobs and layers are gone are found anew below.
+                Damage::Reference { .. }
+                | Damage::Image { .. }
+                | Damage::Orphan(_)
+                | Damage::Database(_) => {}
             }
         }
-        self.write("rebuild the indexes", |transaction| {
-            Ok(transaction.execute_batch("REINDEX")?)
-        })?;
-        // Images that lost their config just now.
+        self.forget_dangling()?;
         for damage in self.verify_rows()? {
-            if let Damage::Image { image, lacks } = damage
-                && lacks == CONFIG
-            {
-                self.remove_image(&image)?;
+            match damage {
+                Damage::Image { image, lacks } if lacks == CONFIG => {
+                    self.remove_image(&image)?;
+                }
+                Damage::Image { image, .. } => self.forget_manifest(&image)?,
+                _ => {}
             }
         }
         self.gc()?;
         Ok(())
+    }
+
+    /// An image without its manifest still has its config and its layers.
+    fn forget_manifest(&self, image: &Digest) -> Result<(), StoreError> {
+        self.write("forget a manifest", |transaction| {
+            let update = "UPDATE images SET manifest = NULL WHERE id = ?";
+            transaction.execute(update, [image.as_bytes()])?;
+            Ok(())
+        })
     }
 
     fn verify_rows(&self) -> Result<Vec<Damage>, StoreError> {
@@ -116,7 +130,7 @@ impl Store {
             }
             let references = [
                 ("a result", "outputs", "snapshot"),
-                ("a snapshot", "snapshots", "parent"),
+                (SNAPSHOT, "snapshots", "parent"),
                 ("an image", "images", "top"),
                 ("a lease", "leases", "snapshot"),
             ];
@@ -184,7 +198,8 @@ impl Store {
         })
     }
 
-    fn orphaned(&self) -> Result<Vec<Damage>, StoreError> {
+    /// The snapshot directories and the blob files that no row knows.
+    pub(crate) fn orphaned(&self) -> Result<Vec<Damage>, StoreError> {
         let names = |directory: &Path| -> Result<Vec<String>, Fault> {
             let entries = fs::read_dir(directory).map_err(Fault::file("read", directory))?;
             Ok(entries
@@ -234,3 +249,4 @@ impl Store {
 }
 
 const CONFIG: &str = "config";
+const SNAPSHOT: &str = "a snapshot";

@@ -11,7 +11,7 @@ use export::{PullError, PushError};
 use llb::SourceRange;
 use lower::PlanError;
 use oci::Reference;
-use ops::{ChecksumError, ExecError, OpError};
+use ops::{ChecksumError, ExecError, FileError, OpError};
 use registry::RegistryError;
 use snapshot::{DiffError, FilesError, SnapshotError, UnpackError};
 use store::StoreError;
@@ -54,6 +54,35 @@ pub enum BuildError {
     /// The person gave up.
     #[error("canceled")]
     Cancelled,
+}
+
+fn is_lost(error: &StoreError) -> bool {
+    matches!(error, StoreError::MissingSnapshot(_))
+}
+
+impl StepError {
+    fn is_lost_result(&self) -> bool {
+        let in_snapshot =
+            |error: &SnapshotError| matches!(error, SnapshotError::Store(error) if is_lost(error));
+        match self {
+            Self::Lost { .. } => true,
+            Self::Store(error)
+            | Self::Checksum {
+                source: ChecksumError::Store(error),
+                ..
+            }
+            | Self::Run(OpError::Exec(ExecError::Store(error))) => is_lost(error),
+            Self::Checksum {
+                source: ChecksumError::Unreadable(snapshot::ChecksumError::Snapshot(error)),
+                ..
+            }
+            | Self::Run(
+                OpError::Exec(ExecError::Snapshot(error))
+                | OpError::File(FileError::Snapshot(error)),
+            ) => in_snapshot(error),
+            _ => false,
+        }
+    }
 }
 
 /// A Dockerfile that makes no sense. As an error it reads as [`PlanFailure::error`] does.
@@ -314,15 +343,6 @@ pub enum ImageError {
         #[source]
         source: serde_json::Error,
     },
-    /// Its config could not be taken from the store.
-    #[error("the config of {reference} cannot be read")]
-    ConfigFile {
-        /// Its name.
-        reference: Reference,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// It is not in the OCI layout, or that is none.
     #[error("cannot take an image from the OCI layout `{}`", directory.display())]
     Layout {
@@ -409,16 +429,30 @@ impl BuildError {
 
     /// Whether a result that had been found was gone when it was to be used.
     pub(crate) fn is_lost_result(&self) -> bool {
-        let lost = |error: &StoreError| matches!(error, StoreError::MissingSnapshot(_));
         match self {
-            Self::Store(error) | Self::Export(ExportError::Image(error)) => lost(error),
-            Self::Export(ExportError::Result(error)) => matches!(**error, StepError::Lost { .. }),
-            Self::Step(failure) => match &failure.error {
-                StepError::Store(error) => lost(error),
-                StepError::Lost { .. } => true,
-                _ => false,
-            },
+            Self::Store(error) | Self::Export(ExportError::Image(error)) => is_lost(error),
+            Self::Export(ExportError::Result(error)) => error.is_lost_result(),
+            Self::Step(failure) => failure.error.is_lost_result(),
             _ => false,
+        }
+    }
+
+    /// Whether a layer that is not what it was may be the cause: everything that is not the person's,
+    /// and not what a process said.
+    pub(crate) fn may_come_of_damage(&self) -> bool {
+        match self {
+            Self::Step(failure) => !matches!(
+                &failure.error,
+                StepError::Run(OpError::Exec(
+                    ExecError::Exit { .. } | ExecError::TooLong { .. }
+                ))
+            ),
+            Self::Export(_) | Self::Store(_) => true,
+            Self::Read(_)
+            | Self::Parse { .. }
+            | Self::Plan(_)
+            | Self::CacheExport { .. }
+            | Self::Cancelled => false,
         }
     }
 

@@ -1,7 +1,6 @@
 //! Base images: from the store, or from the registries that their names name.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -9,7 +8,7 @@ use export::{Asking, LayerState, Pick, PullError, PullWatch, RemoteImage};
 use lower::{BaseImage, Images, Layout, ResolveError};
 use oci::{Digest, ImageConfig, Key, Platform, Reference};
 use solve::progress::TransferStatus;
-use store::{ImageRecord, Lease, SnapshotId};
+use store::{ImageRecord, Lease, SnapshotId, StoreError};
 
 use crate::report::Reporter;
 use crate::{Cancel, Engine, ImageError, Pull, Request};
@@ -109,12 +108,12 @@ impl<'a> Bases<'a> {
         if record.top.is_none() && !record.diff_ids.is_empty() {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        let read = store.open_blob(&record.id)?.read_to_end(&mut bytes);
-        read.map_err(|source| ImageError::ConfigFile {
-            reference: reference.clone(),
-            source,
-        })?;
+        let bytes = match store.read_blob(&record.id) {
+            Ok(bytes) => bytes,
+            // Damaged: as if it were not there.
+            Err(StoreError::MissingBlob(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let config = serde_json::from_slice(&bytes).map_err(|source| ImageError::Config {
             reference: reference.clone(),
             source,

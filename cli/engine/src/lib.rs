@@ -216,10 +216,13 @@ fn run_until_found(
     let mut built = run(engine, request, begun, &definition);
     for _ in 0..LOST_RESULTS + begun.caches.disappointments() {
         match &built {
-            // Somebody pruned it, or a cache only said it had it. All else that was done is in the cache.
+            // Somebody pruned it, or a cache only said it had it, or it is not what it was. All else that was done is
+            // in the cache.
             Err(error)
                 if !request.cancel.is_cancelled()
-                    && (error.is_lost_result() || begun.ledger.is_bereft(&engine.store)) =>
+                    && (error.is_lost_result()
+                        || begun.ledger.is_bereft(&engine.store)
+                        || error.may_come_of_damage() && has_dropped(engine)) =>
             {
                 begun.ledger.begin_anew();
                 built = run(engine, request, begun, &definition);
@@ -228,6 +231,20 @@ fn run_until_found(
         }
     }
     built
+}
+
+/// Whether the store had layers that are not what they were. They are gone now.
+fn has_dropped(engine: &Engine) -> bool {
+    match engine.snapshots.drop_lost() {
+        Ok(dropped) => !dropped.is_empty(),
+        Err(error) => {
+            tracing::warn!(
+                error = error::chain(&error),
+                "the layers cannot be looked at"
+            );
+            false
+        }
+    }
 }
 
 /// How often a build begins anew because a result that it had found was collected under its hands.

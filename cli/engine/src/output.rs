@@ -115,6 +115,13 @@ fn export_image(
     let chain = top(job, output, errand)?
         .map_or(Ok(Vec::new()), |top| store.ancestry(top))
         .map_err(ExportError::Image)?;
+    // A build that is cached to the end looks at nothing else of its layers.
+    for row in &chain {
+        if !store.snapshot_fs(row.id).is_dir() {
+            store.drop_snapshot(row.id).map_err(ExportError::Image)?;
+            return Err(ExportError::Image(StoreError::MissingSnapshot(row.id)));
+        }
+    }
     let digests = errand.part("exporting layers", || layers.digests(&chain), |_| 0);
     let digests = digests.map_err(|error| unexported(job, target, &chain, error))?;
     let times: Vec<LayerTime> = digests
@@ -245,7 +252,7 @@ fn put(
     if store
         .image(&id)?
         .is_some_and(|known| known.top.is_some() == top.is_some())
-        && store.has_blob(&id)?
+        && store.blob_is_whole(&id)?
     {
         return Ok(());
     }

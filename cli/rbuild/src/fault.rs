@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use store::StoreError;
+use store::{OpenError, StoreError};
 
 use crate::exit::Exit;
 use crate::output::OutputError;
@@ -87,6 +87,16 @@ impl Fault {
         }
     }
 
+    /// Whether the store's database contradicts itself.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.error.chain().any(|error| {
+            let own = error.downcast_ref::<StoreError>();
+            let opening = error.downcast_ref::<OpenError>();
+            matches!(own, Some(StoreError::Corrupt { .. }))
+                || matches!(opening, Some(OpenError::Store(StoreError::Corrupt { .. })))
+        })
+    }
+
     /// How the program ends with it.
     pub(crate) fn status(&self) -> Exit {
         self.exit
@@ -148,9 +158,14 @@ fn hint_at(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
             StoreError::ReadOnly { .. } => {
                 Some("set RBUILD_ROOT to a directory that can be written")
             }
-            StoreError::Corrupt { .. } => Some("move the store away; rbuild begins an empty one"),
+            StoreError::Corrupt { .. } => {
+                Some("`rbuild store verify --repair` saves what can be read of it")
+            }
             _ => None,
         };
+    }
+    if let Some(OpenError::Store(error)) = error.downcast_ref() {
+        return hint_at(error);
     }
     match error.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(FULL),

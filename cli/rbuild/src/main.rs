@@ -77,6 +77,10 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         _ => {}
     }
     let root = rootless::climb(line.root)?;
+    if let Command::Store(StoreCommand::Verify(args)) = &line.command {
+        cache::verify(&root, args)?;
+        return Ok(Exit::Success);
+    }
     let store = Store::open(&root)?;
     recover(&store)?;
     let detail = if line.debug {
@@ -127,10 +131,10 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
             BuilderCommand::Build(args) => build::build(store, &args, detail),
         },
         Command::System(SystemCommand::Df) => cache::df(&store),
-        Command::Store(StoreCommand::Verify(args)) => cache::verify(&store, &args),
         Command::Version
         | Command::Login(_)
         | Command::Logout(_)
+        | Command::Store(_)
         | Command::System(SystemCommand::Info(_)) => Ok(()),
     }?;
     Ok(Exit::Success)

@@ -35,6 +35,6 @@ pub use pull::{
     fetch_blob, fetch_layers, pull, resolve,
 };
 pub use push::{PushError, PushState, PushWatch, PushedImage, Pushing, push};
-pub use recover::{RecoverError, Recovered, recover};
+pub use recover::{RecoverError, Recovered, mend, recover};
 pub use save::{Output, SaveError, SaveOptions, save};
 pub use verify::misfits;

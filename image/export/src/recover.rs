@@ -62,9 +62,16 @@ pub fn recover(snapshots: &Snapshots) -> Result<Recovered, RecoverError> {
         ..Recovered::default()
     };
     let lost_blobs = store.verify_blobs()?;
-    if recovered.dropped.is_empty() && lost_blobs.is_empty() {
-        return Ok(recovered);
+    if !recovered.dropped.is_empty() || !lost_blobs.is_empty() {
+        mend(snapshots, &mut recovered)?;
     }
+    Ok(recovered)
+}
+
+/// Looks after images that lost layers or their config for whatever reason: they get them back from
+/// blobs, or are removed. Adds to `recovered` what became of them.
+pub fn mend(snapshots: &Snapshots, recovered: &mut Recovered) -> Result<(), RecoverError> {
+    let store = snapshots.store();
     for (image, _) in store.images()? {
         let has_lost_layers = image.top.is_none() && !image.diff_ids.is_empty();
         if !has_lost_layers && store.has_blob(&image.id)? {
@@ -77,7 +84,7 @@ pub fn recover(snapshots: &Snapshots) -> Result<Recovered, RecoverError> {
             recovered.lost.push(image.id);
         }
     }
-    Ok(recovered)
+    Ok(())
 }
 
 /// Makes the image's layers again; returns whether the store still had all it takes.

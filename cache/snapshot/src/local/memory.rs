@@ -14,7 +14,10 @@ use rustix::fs::Statx;
 use crate::tree::Xattr;
 use crate::walk::Known;
 
-const MAGIC: &[u8; 8] = b"rbstat01";
+const MAGIC: &[u8; 8] = b"rbstat02";
+/// The magic and a checksum of the records: nobody waits until the file is on the disk, and a wrong
+/// key would be believed.
+const HEAD: usize = MAGIC.len() + 32;
 const RECORD: usize = 80;
 /// A file that changed this short a time before it was seen may change again within the same tick of
 /// a clock, unnoticed. The second is for file systems that only keep whole seconds.
@@ -67,9 +70,8 @@ impl Memory {
             .bytes(directory.as_os_str().as_bytes())
             .finish();
         let file = store.join("stat").join(name.to_string());
-        let mut bytes = fs::read(&file).unwrap_or_default();
-        let intact = bytes.starts_with(MAGIC) && (bytes.len() - MAGIC.len()).is_multiple_of(RECORD);
-        if !intact {
+        let mut bytes = crate::snapshots::read_regular(&file).unwrap_or_default();
+        if !is_intact(&bytes) {
             bytes.clear();
         }
         let now = SystemTime::now()
@@ -119,7 +121,7 @@ impl Memory {
     }
 
     fn records(&self) -> &[u8] {
-        self.bytes.get(MAGIC.len()..).unwrap_or_default()
+        self.bytes.get(HEAD..).unwrap_or_default()
     }
 
     /// Whether the file may change without its mark changing.
@@ -145,7 +147,7 @@ impl Memory {
         }
         let seen = *self.seen.get_mut().unwrap_or_else(PoisonError::into_inner) + learnt.len();
         let mut merged = std::mem::take(learnt);
-        let old = self.bytes.get(MAGIC.len()..).unwrap_or_default();
+        let old = self.bytes.get(HEAD..).unwrap_or_default();
         if old.len() / RECORD <= seen + MOST_UNSEEN {
             for record in old.chunks_exact(RECORD) {
                 let (mark, key) = record.split_at(RECORD - 32);
@@ -156,11 +158,14 @@ impl Memory {
         }
         let mut sorted: Vec<_> = merged.into_iter().collect();
         sorted.sort_unstable_by_key(|(mark, _)| *mark);
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = vec![0; HEAD];
         for (mark, key) in sorted {
             bytes.extend_from_slice(&mark.0);
             bytes.extend_from_slice(key.as_bytes());
         }
+        let checksum = checksum(&bytes[HEAD..]);
+        bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+        bytes[MAGIC.len()..HEAD].copy_from_slice(checksum.as_bytes());
         let temporary = self
             .file
             .with_extension(format!("{}.new", std::process::id()));
@@ -171,6 +176,19 @@ impl Memory {
             let _ = fs::remove_file(&temporary);
         }
     }
+}
+
+fn is_intact(bytes: &[u8]) -> bool {
+    bytes.len() >= HEAD
+        && bytes.starts_with(MAGIC)
+        && (bytes.len() - HEAD).is_multiple_of(RECORD)
+        && bytes[MAGIC.len()..HEAD] == *checksum(&bytes[HEAD..]).as_bytes()
+}
+
+fn checksum(records: &[u8]) -> Key {
+    let mut hasher = KeyHasher::new("memory");
+    hasher.bytes(records);
+    hasher.finish()
 }
 
 impl Known for Memory {
@@ -194,5 +212,26 @@ impl Known for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.save();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_that_is_not_what_was_written_is_none() {
+        let mut bytes = MAGIC.to_vec();
+        let records = [7; 3 * RECORD];
+        bytes.extend_from_slice(checksum(&records).as_bytes());
+        bytes.extend_from_slice(&records);
+        assert!(is_intact(&bytes));
+        assert!(!is_intact(&bytes[..bytes.len() - RECORD]));
+        assert!(!is_intact(&[]));
+        for at in [0, MAGIC.len(), HEAD, bytes.len() - 1] {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(!is_intact(&flipped), "byte {at}");
+        }
     }
 }

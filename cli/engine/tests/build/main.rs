@@ -5,6 +5,7 @@
     reason = "a test that cannot set its room up has nothing to say"
 )]
 
+mod damage;
 mod definition;
 mod explain;
 mod forecast;

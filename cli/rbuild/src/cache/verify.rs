@@ -1,7 +1,9 @@
 //! `store verify`: everything compared with its digest.
 
+use std::path::Path;
+
 use snapshot::Snapshots;
-use store::Store;
+use store::{Damage, Store};
 
 use crate::args::VerifyArgs;
 use crate::exit::Exit;
@@ -9,14 +11,32 @@ use crate::fault::Fault;
 use crate::output::print;
 
 /// Says what is damaged, and removes it if that is wanted. Fails where something damaged stays.
-pub(crate) fn verify(store: &Store, args: &VerifyArgs) -> Result<(), Fault> {
+///
+/// Takes the store's directory and not the store, because a damaged database may not open.
+pub(crate) fn verify(root: &Path, args: &VerifyArgs) -> Result<(), Fault> {
+    let verified = Store::open(root)
+        .map_err(Fault::from)
+        .and_then(|store| look(store, args));
+    match verified {
+        Err(fault) if args.repair && fault.is_corrupt() => {
+            Store::salvage(root)?;
+            print("made the database anew from what could be read of it\n")?;
+            look(Store::open(root)?, args)
+        }
+        other => other,
+    }
+}
+
+fn look(store: Store, args: &VerifyArgs) -> Result<(), Fault> {
+    crate::recover(&store)?;
     let snapshots = Snapshots::new(store.clone());
     let mut damages = store.verify()?;
-    for misfit in export::misfits(store)? {
-        let store::Damage::Layer { digest, .. } = &misfit else {
+    for misfit in export::misfits(&store)? {
+        let Damage::Layer { digest, .. } = &misfit else {
             continue;
         };
-        let is_known = |it: &store::Damage| matches!(it, store::Damage::Blob { digest: known, .. } if known == digest);
+        let is_known =
+            |it: &Damage| matches!(it, Damage::Blob { digest: known, .. } if known == digest);
         if !damages.iter().any(is_known) {
             damages.push(misfit);
         }
@@ -29,6 +49,9 @@ pub(crate) fn verify(store: &Store, args: &VerifyArgs) -> Result<(), Fault> {
             .map(|id| format!("snapshot {id} is not what its manifest says\n")),
     );
     if damages.is_empty() && layers.is_empty() {
+        if args.repair {
+            store.repair(&damages)?;
+        }
         return Ok(print("everything is as it should be\n")?);
     }
     print(&text)?;
@@ -39,7 +62,27 @@ pub(crate) fn verify(store: &Store, args: &VerifyArgs) -> Result<(), Fault> {
         // It may have gone with one that it stood on.
         store.drop_snapshot(id)?;
     }
+    let contradicts = damages.iter().any(|it| matches!(it, Damage::Database(_)));
+    if contradicts {
+        let root = store.root().to_owned();
+        drop((snapshots, store));
+        Store::salvage(&root)?;
+        return mend(&Store::open(&root)?);
+    }
     store.repair(&damages)?;
+    mend(&store)
+}
+
+/// What is left once the damaged is gone: images that lost something, and what the rows of a new
+/// database name.
+fn mend(store: &Store) -> Result<(), Fault> {
+    crate::recover(store)?;
+    store.repair(&store.verify()?)?;
+    let mut recovered = export::Recovered::default();
+    export::mend(&Snapshots::new(store.clone()), &mut recovered)?;
+    for image in recovered.lost {
+        print(&format!("image {image} lost layers and is removed\n"))?;
+    }
     Ok(print(
         "removed what was damaged; the next build makes it anew\n",
     )?)

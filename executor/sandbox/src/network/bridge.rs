@@ -96,9 +96,9 @@ impl Bridge {
             network,
             users,
         };
-        if new || !bridge.ready().exists() {
+        if new || !ready(state).exists() {
             let started = translation::start(state, &uplink, network)
-                .and_then(|()| fs::write(bridge.ready(), "").map_err(because("no file")));
+                .and_then(|()| fs::write(ready(state), "").map_err(because("no file")));
             if let Err(reason) = started {
                 // The drop of `bridge` takes away what was made, and takes the lock for that.
                 drop(lock);
@@ -107,11 +107,6 @@ impl Bridge {
             }
         }
         Ok(bridge)
-    }
-
-    /// Says that translation and forwarding are set up.
-    fn ready(&self) -> PathBuf {
-        self.state.join("ready")
     }
 
     /// The bridge's own address, at which the machine is reached.
@@ -161,35 +156,50 @@ impl Bridge {
         }
         Err("all addresses are in use".to_owned())
     }
+}
 
-    fn close(&self) -> io::Result<()> {
-        let _lock = locked(&self.state.join("lock"))?;
-        if rustix::fs::flock(&self.users, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(());
-        }
-        fs::remove_file(self.ready()).or_else(|it| {
-            if it.kind() == io::ErrorKind::NotFound {
-                Ok(())
-            } else {
-                Err(it)
-            }
-        })?;
-        // Both take the kernel its time, and neither needs the other.
-        let removed = std::thread::scope(|scope| {
-            scope.spawn(|| translation::stop(&self.state));
-            talk(async |netlink| match netlink.find(NAME).await? {
-                Some(link) => netlink.remove(link).await,
-                None => Ok(()),
-            })
-        });
-        removed.map_err(io::Error::other)?;
-        fs::remove_dir_all(self.state.join("addresses"))
+/// Takes away the bridge of users of whom the last was killed. Costs one look where there is none.
+pub(super) fn sweep(state: &Path) -> io::Result<()> {
+    // The first thing that users make and the last that they take away.
+    if !state.join("addresses").exists() {
+        return Ok(());
     }
+    close(state, &file(&state.join("users"))?)
+}
+
+/// Takes the bridge away, unless somebody else uses it.
+fn close(state: &Path, users: &File) -> io::Result<()> {
+    let _lock = locked(&state.join("lock"))?;
+    if rustix::fs::flock(users, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(());
+    }
+    fs::remove_file(ready(state)).or_else(|it| {
+        if it.kind() == io::ErrorKind::NotFound {
+            Ok(())
+        } else {
+            Err(it)
+        }
+    })?;
+    // Both take the kernel its time, and neither needs the other.
+    let removed = std::thread::scope(|scope| {
+        scope.spawn(|| translation::stop(state));
+        talk(async |netlink| match netlink.find(NAME).await? {
+            Some(link) => netlink.remove(link).await,
+            None => Ok(()),
+        })
+    });
+    removed.map_err(io::Error::other)?;
+    fs::remove_dir_all(state.join("addresses"))
+}
+
+/// Says that translation and forwarding are set up.
+fn ready(state: &Path) -> PathBuf {
+    state.join("ready")
 }
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
+        if let Err(error) = close(&self.state, &self.users) {
             tracing::warn!(%error, "the bridge `{NAME}` stays");
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! The bridge, the translation and the switched-on forwarding belong to all rbuild processes of the
 //! machine together: the first makes them, the last takes them away. What a killed last one leaves
-//! is taken over by the next.
+//! is taken over by the next, or taken away if that has no use for it.
 
 mod bridge;
 mod resolv;
@@ -113,6 +113,17 @@ impl Networks {
 impl Shared {
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Whoever uses the bridge looks after it; where nobody did, a killed one may have left it.
+        if self.pool().way.is_none()
+            && let Err(error) = bridge::sweep(Path::new(STATE))
+        {
+            tracing::debug!(%error, "a bridge that nobody uses stays");
+        }
     }
 }
 
