@@ -10,6 +10,7 @@ mod contexts;
 mod elsewhere;
 mod endings;
 mod hits;
+mod hostile;
 mod platforms;
 mod probe;
 mod registries;
