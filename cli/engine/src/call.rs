@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use llb::Graph;
 pub use lower::{Given, Lent, Outline, Target, Warning};
 
 use crate::BuildError;
@@ -15,6 +16,8 @@ pub enum Call {
     Outline,
     /// What can be built from it.
     Targets,
+    /// The graph that a build would solve.
+    Graph,
 }
 
 /// The answer, and the file that it speaks of.
@@ -42,4 +45,6 @@ pub enum Answer {
     Outline(Outline),
     /// To [`Call::Targets`].
     Targets(Vec<Target>),
+    /// To [`Call::Graph`].
+    Graph(Graph),
 }

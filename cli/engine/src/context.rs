@@ -8,6 +8,7 @@ mod archive;
 mod fetch;
 mod from;
 mod listing;
+mod missing;
 mod named;
 mod stdin;
 
@@ -27,6 +28,7 @@ pub use listing::{Excluded, Listed, Listing, Rule};
 
 pub(crate) use fetch::text_of;
 pub(crate) use listing::list;
+pub(crate) use missing::hint;
 pub(crate) use named::{contexts, local_name};
 pub(crate) use stdin::Stdin;
 
@@ -115,6 +117,14 @@ impl Context {
     /// Dockerfile may be named by any path.
     pub(crate) fn is_directory(&self) -> bool {
         matches!(self.tree, Tree::Directory(_))
+    }
+
+    /// Whether it is this directory, named without symlinks.
+    pub(crate) fn is_at(&self, directory: &Path) -> bool {
+        match &self.tree {
+            Tree::Directory(path) => fs::canonicalize(path).is_ok_and(|it| it == directory),
+            Tree::Snapshot(_) => false,
+        }
     }
 
     /// The snapshot that the context is; `None` where it is a directory.

@@ -57,6 +57,11 @@ enum Found {
 }
 
 impl Definition {
+    /// The ignore file that goes with a directory, if that is the context.
+    pub(crate) fn ignore_of(&self, directory: &Path) -> Option<&Ignore> {
+        self.context.is_at(directory).then_some(&self.ignore)
+    }
+
     pub(crate) fn read(
         engine: &Engine,
         request: &Request,
@@ -184,6 +189,9 @@ impl Definition {
             (Call::Outline, Ok((parse, options))) => {
                 let outline = lower::outline(&parse.dockerfile, &options, &images);
                 Answer::Outline(outline.map_err(|error| self.refuse(error))?)
+            }
+            (Call::Graph, Ok(_)) => {
+                Answer::Graph(self.plan(request, &images, reporter)?.whole.graph)
             }
             (Call::Targets, Ok((parse, _))) => {
                 let targets = lower::targets(&parse.dockerfile);

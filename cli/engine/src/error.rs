@@ -66,20 +66,20 @@ impl StepError {
             |error: &SnapshotError| matches!(error, SnapshotError::Store(error) if is_lost(error));
         match self {
             Self::Lost { .. } => true,
-            Self::Store(error)
-            | Self::Checksum {
-                source: ChecksumError::Store(error),
-                ..
+            Self::Store(error) | Self::Run(OpError::Exec(ExecError::Store(error))) => {
+                is_lost(error)
             }
-            | Self::Run(OpError::Exec(ExecError::Store(error))) => is_lost(error),
-            Self::Checksum {
-                source: ChecksumError::Unreadable(snapshot::ChecksumError::Snapshot(error)),
-                ..
-            }
-            | Self::Run(
+            Self::Run(
                 OpError::Exec(ExecError::Snapshot(error))
                 | OpError::File(FileError::Snapshot(error)),
             ) => in_snapshot(error),
+            Self::Checksum { source, .. } => match &**source {
+                ChecksumError::Store(error) => is_lost(error),
+                ChecksumError::Unreadable(snapshot::ChecksumError::Snapshot(error)) => {
+                    in_snapshot(error)
+                }
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -142,9 +142,11 @@ pub enum StepError {
     Checksum {
         /// Of what.
         of: String,
+        /// Where the person may have gone wrong.
+        hint: Option<String>,
         /// Why.
         #[source]
-        source: ChecksumError,
+        source: Box<ChecksumError>,
     },
     /// A cache does not have what it said it had.
     #[error("cache {name} does not have what it said it had")]
@@ -372,6 +374,9 @@ pub enum ExportError {
         #[source]
         source: DiffError,
     },
+    /// The image has no manifest that could have annotations.
+    #[error("cannot annotate the image")]
+    Annotate(#[source] Box<export::SaveError>),
     /// The result could not be brought in from a cache.
     #[error(transparent)]
     Result(Box<StepError>),
@@ -479,6 +484,7 @@ impl BuildError {
                 StepError::Run(OpError::Exec(ExecError::Foreign { .. })) => Some(
                     "`apt-get install qemu-user-static binfmt-support` registers emulators with the kernel; steps of a stage `FROM --platform=$BUILDPLATFORM` need none".to_owned(),
                 ),
+                StepError::Checksum { hint, .. } => hint.clone(),
                 _ => None,
             },
             _ => None,

@@ -199,8 +199,11 @@ pub fn build(
         built => caches.finish(built.is_ok()),
     };
     let built = built.and_then(|built| exported.map(|()| built));
-    let built = built.map_err(given_up);
-    clock.remember(engine, request, &ledger, &built);
+    let mut built = built.map_err(given_up);
+    let number = clock.remember(engine, request, &ledger, &built);
+    if let Ok(built) = &mut built {
+        built.number = number;
+    }
     built
 }
 
@@ -315,14 +318,15 @@ impl Clock {
         }
     }
 
-    /// Adds the build to the history. One that is missing there is no reason to fail.
+    /// Adds the build to the history, and gives its number there. One that is missing is no reason to
+    /// fail.
     fn remember(
         &self,
         engine: &Engine,
         request: &Request,
         ledger: &Ledger,
         built: &Result<Built, BuildError>,
-    ) {
+    ) -> Option<i64> {
         let (steps, cached, image) = built
             .as_ref()
             .map_or((0, 0, None), |it| (it.steps, it.cached, it.image));
@@ -336,15 +340,17 @@ impl Clock {
             error: built.as_ref().err().map(error::chain),
             project: request.project(),
         };
-        if let Err(error) = engine
+        let recorded = engine
             .store
-            .record_build(&row, &ledger.steps(), &ledger.keys())
-        {
-            tracing::warn!(
-                error = error::chain(&error),
-                "the build is missing in the history"
-            );
-        }
+            .record_build(&row, &ledger.steps(), &ledger.keys());
+        recorded
+            .inspect_err(|error| {
+                tracing::warn!(
+                    error = error::chain(error),
+                    "the build is missing in the history"
+                );
+            })
+            .ok()
     }
 
     fn elapsed(&self) -> Duration {

@@ -5,11 +5,10 @@ mod files;
 use std::fs;
 use std::path::Path;
 
-use export::{PushState, PushWatch, PushedImage, Pushing};
+use export::{Described, PushState, PushWatch, Pushing};
 use lower::Plan;
-use oci::{Digest, ImageConfig, Platform, Reference, media_type};
+use oci::{Digest, ImageConfig, Platform, Reference};
 use ops::Ref;
-use serde_json::json;
 use store::{ImageRecord, SnapshotId, SnapshotRow, StoreError};
 
 use crate::image::{self, LayerTime};
@@ -29,11 +28,13 @@ pub struct Built {
     /// The names that it has got.
     pub names: Vec<Reference>,
     /// What registries call it, where it was given to one.
-    pub pushed: Option<PushedImage>,
+    pub pushed: Option<Described>,
     /// How many steps there were.
     pub steps: u32,
     /// How many of them were cached.
     pub cached: u32,
+    /// Its number in the history, if it is there.
+    pub number: Option<i64>,
 }
 
 /// Refuses at once what could only fail at the end.
@@ -65,6 +66,7 @@ pub(crate) fn export(
         pushed: None,
         steps: solved.steps,
         cached: solved.cached,
+        number: None,
     };
     if wants_image {
         job.reporter.errand("exporting to image", |errand| {
@@ -144,7 +146,18 @@ fn export_image(
         |_| 0,
     );
     stored.map_err(ExportError::Image)?;
+    annotate(job, &id)?;
     Ok(id)
+}
+
+/// Gives the image in the store the annotations that are asked for, or none.
+fn annotate(job: &Job<'_>, id: &Digest) -> Result<(), ExportError> {
+    let image = job.engine.store.image(id).map_err(ExportError::Image)?;
+    let Some(image) = image else {
+        return Ok(());
+    };
+    let annotated = export::annotate(&job.engine.snapshots, &image, &job.request.annotations);
+    annotated.map_err(|source| ExportError::Annotate(Box::new(source)))
 }
 
 /// A result's uppermost layer, which may have to be brought in; `None` is scratch.
@@ -190,7 +203,7 @@ fn push(
     job: &Job<'_>,
     images: &[(Platform, Digest)],
     errand: &Errand<'_>,
-) -> Result<Option<PushedImage>, ExportError> {
+) -> Result<Option<Described>, ExportError> {
     let (engine, request) = (job.engine, job.request);
     let mut records = Vec::new();
     for (_, id) in images {
@@ -210,7 +223,7 @@ fn push(
             let pushing = Pushing {
                 reference: name,
                 images: &records,
-                options: push.options,
+                options: push.options.clone(),
             };
             let watch = Watch(&request.cancel);
             let (snapshots, registries) = (&engine.snapshots, &engine.registries);
@@ -319,46 +332,12 @@ fn unexported(
     }
 }
 
-/// Writes the files that tell scripts what was built.
+/// Writes the file that tells scripts what was built.
 fn tell_files(request: &Request, built: &Built) -> Result<(), ExportError> {
     if let (Some(path), Some(id)) = (&request.iidfile, &built.image) {
         write(path, id.to_string().as_bytes())?;
     }
-    if let Some(path) = &request.metadata_file {
-        write(path, metadata(built).as_bytes())?;
-    }
     Ok(())
-}
-
-fn metadata(built: &Built) -> String {
-    let mut fields = serde_json::Map::new();
-    if let Some(id) = &built.image {
-        fields.insert(
-            "containerimage.config.digest".to_owned(),
-            json!(id.to_string()),
-        );
-        // An image in the store has no manifest; Docker's own store names it by its config too.
-        let digest = built.pushed.map_or(*id, |pushed| pushed.digest);
-        fields.insert(
-            "containerimage.digest".to_owned(),
-            json!(digest.to_string()),
-        );
-    }
-    if let Some(pushed) = &built.pushed {
-        let media_type = match built.images.len() {
-            1 => media_type::MANIFEST,
-            _ => media_type::INDEX,
-        };
-        fields.insert(
-            "containerimage.descriptor".to_owned(),
-            json!({ "mediaType": media_type, "digest": pushed.digest, "size": pushed.size }),
-        );
-    }
-    if !built.names.is_empty() {
-        let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
-        fields.insert("image.name".to_owned(), json!(names.join(",")));
-    }
-    format!("{:#}\n", serde_json::Value::Object(fields))
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), ExportError> {
@@ -366,31 +345,4 @@ fn write(path: &Path, content: &[u8]) -> Result<(), ExportError> {
         path: path.to_owned(),
         source,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_metadata_file_names_the_image() {
-        let built = Built {
-            image: Some(Digest::of(b"")),
-            images: Vec::new(),
-            pushed: None,
-            names: vec!["demo".parse().unwrap(), "demo:2".parse().unwrap()],
-            steps: 1,
-            cached: 0,
-        };
-        let text = metadata(&built);
-        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            read["image.name"],
-            "docker.io/library/demo:latest,docker.io/library/demo:2"
-        );
-        assert_eq!(
-            read["containerimage.config.digest"],
-            Digest::of(b"").to_string()
-        );
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use export::SaveOptions;
+use export::{Annotations, SaveOptions};
 use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
 use remote::{Backend, CacheTo};
@@ -56,10 +56,11 @@ pub struct Request {
     pub tags: Vec<Reference>,
     /// `--output`; an image in the store where there is none.
     pub outputs: Vec<Output>,
+    /// `--annotation`: what stands on the manifest of an image in the store, and so on those that are
+    /// written from it. What is given to registries has its own.
+    pub annotations: Annotations,
     /// `--iidfile`
     pub iidfile: Option<PathBuf>,
-    /// `--metadata-file`
-    pub metadata_file: Option<PathBuf>,
     /// `--pull` and `--offline`
     pub pull: Pull,
     /// `--cache-from`: caches elsewhere, the first first.
@@ -155,8 +156,8 @@ impl Request {
             ssh: BTreeMap::new(),
             tags: Vec::new(),
             outputs: Vec::new(),
+            annotations: Annotations::default(),
             iidfile: None,
-            metadata_file: None,
             pull: Pull::Missing,
             cache_from: Vec::new(),
             cache_to: Vec::new(),

@@ -8,11 +8,14 @@ use export::PullError;
 use jiff::Timestamp;
 use llb::op::Source;
 use llb::{Key, Op, VertexId};
-use ops::{OpError, Ref};
+use ops::{ChecksumError, OpError, Ref};
+use snapshot::Root;
+use snapshot::source::SourceError;
 use solve::progress::Stream;
 use solve::{Selector, Step};
 use store::{Failure, KeyLock, RanStep, Record, SnapshotId, Spent, StoreError};
 
+use crate::context;
 use crate::explain;
 use crate::report::Tail;
 use crate::session::CONTEXT;
@@ -73,13 +76,38 @@ pub(crate) fn checksum(
         _ => ops.checksum(of, selector),
     };
     checksum.map_err(|source| {
+        let hint = hint(job, of, &source);
         let of = match of {
             Ref::Snapshot(None) => "scratch".to_owned(),
             Ref::Snapshot(Some(id)) => id.to_string(),
             Ref::Local(directory) => directory.directory().display().to_string(),
         };
-        StepError::Checksum { of, source }
+        StepError::Checksum {
+            of,
+            hint,
+            source: Box::new(source),
+        }
     })
+}
+
+/// What helps where something is not there: a name that is nearly the same, or who left it out.
+fn hint(job: &Job<'_>, of: &Ref, error: &ChecksumError) -> Option<String> {
+    let ChecksumError::Unreadable(snapshot::ChecksumError::Source(SourceError::NotFound(path))) =
+        error
+    else {
+        return None;
+    };
+    match of {
+        Ref::Snapshot(None) => None,
+        Ref::Snapshot(top) => {
+            let root = Root::from_fd(job.engine.snapshots.view(*top).ok()?);
+            context::hint(&root, None, path)
+        }
+        Ref::Local(local) => {
+            let ignore = job.definition.ignore_of(local.directory());
+            context::hint(local.root(), ignore, path)
+        }
+    }
 }
 
 impl Unsuccessful {

@@ -11,6 +11,7 @@
 //! is compared with the config, never with what the archive says about itself.
 
 mod ahead;
+mod annotations;
 mod change;
 mod commit;
 mod compress;
@@ -24,17 +25,19 @@ mod recover;
 mod save;
 mod verify;
 
+pub use annotations::{Annotated, Annotations};
 pub use change::{Change, ChangeError};
 pub use commit::{CommitError, commit};
 pub use compress::{Packer, Packing, decoder};
 pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, Pick, Uncatalogued, load, load_directory, load_layout};
+pub use manifest::Described;
 pub use oci::media_type::Compression;
 pub use pull::{
     Asking, Blobs, LayerState, PullError, PullWatch, Pulled, RemoteImage, RemoteLayer, fetch,
     fetch_blob, fetch_layers, pull, resolve,
 };
-pub use push::{PushError, PushState, PushWatch, PushedImage, Pushing, push};
+pub use push::{PushError, PushState, PushWatch, Pushing, push};
 pub use recover::{RecoverError, Recovered, mend, recover};
-pub use save::{Output, SaveError, SaveOptions, save};
+pub use save::{Output, SaveError, SaveOptions, annotate, save};
 pub use verify::misfits;

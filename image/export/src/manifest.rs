@@ -42,6 +42,8 @@ pub(crate) struct Document {
     pub(crate) manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
     pub(crate) fs_layers: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
 /// An image manifest to be written.
@@ -52,6 +54,8 @@ pub(crate) struct Manifest<'a> {
     pub(crate) media_type: &'a str,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// An index to be written.
@@ -61,6 +65,34 @@ pub(crate) struct Index<'a> {
     pub(crate) schema_version: u32,
     pub(crate) media_type: &'a str,
     pub(crate) manifests: Vec<Descriptor>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// What others call an image by: the descriptor of its manifest, or of the index of several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Described {
+    /// What is described.
+    pub media_type: String,
+    /// The digest of the manifest or index.
+    pub digest: Digest,
+    /// How long that is.
+    pub size: u64,
+    /// The annotations of the descriptor.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl From<&Descriptor> for Described {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self {
+            media_type: descriptor.media_type.clone(),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            annotations: descriptor.annotations.clone(),
+        }
+    }
 }
 
 /// One image of Docker's `manifest.json`.

@@ -9,7 +9,8 @@ use registry::{Client, Pushed, RegistryError, Upload};
 use snapshot::Snapshots;
 use store::{ImageRecord, SnapshotId, Store, StoreError};
 
-use crate::manifest::{Descriptor, Index, Manifest};
+use crate::annotations::Annotated;
+use crate::manifest::{Described, Descriptor, Index};
 use crate::origins::Origins;
 use crate::save::{self, SaveError, SaveOptions, layer};
 
@@ -42,15 +43,6 @@ pub struct Pushing<'a> {
     pub images: &'a [ImageRecord],
     /// How layers are packed that are not packed yet: with gzip, unless it says otherwise.
     pub options: SaveOptions,
-}
-
-/// An image that a registry has taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PushedImage {
-    /// The digest of its manifest or index.
-    pub digest: Digest,
-    /// How long that is.
-    pub size: u64,
 }
 
 /// What happens to a layer while it is pushed.
@@ -89,7 +81,7 @@ pub fn push(
     client: &Client,
     pushing: &Pushing<'_>,
     watch: &dyn PushWatch,
-) -> Result<PushedImage, PushError> {
+) -> Result<Described, PushError> {
     let sending = Sending {
         snapshots,
         client,
@@ -102,27 +94,30 @@ pub fn push(
     if let [image] = pushing.images {
         let manifest = sending.send_config(image)?;
         client.push_manifest(reference, &manifest.media_type, &manifest.bytes)?;
-        return Ok(manifest.pushed());
+        return Ok(Described::from(&manifest.descriptor));
     }
     let mut entries = Vec::new();
     for image in pushing.images {
         let manifest = sending.send_config(image)?;
-        let pushed = manifest.pushed();
-        let by_digest = reference.only_digest(pushed.digest);
+        let by_digest = reference.only_digest(manifest.descriptor.digest);
         client.push_manifest(&by_digest, &manifest.media_type, &manifest.bytes)?;
-        let mut entry = Descriptor::new(&manifest.media_type, pushed.digest, pushed.size);
+        let mut entry = manifest.descriptor;
         entry.platform = Some((&manifest.config.platform()).into());
         entries.push(entry);
     }
+    let options = &pushing.options;
     let index = save::json(&Index {
         schema_version: 2,
         media_type: media_type::INDEX,
         manifests: entries,
+        annotations: options.of_index(Annotated::Index),
     });
     let digest = client.push_manifest(reference, media_type::INDEX, &index)?;
-    Ok(PushedImage {
+    Ok(Described {
+        media_type: media_type::INDEX.to_owned(),
         digest,
         size: index.len() as u64,
+        annotations: options.of_index(Annotated::IndexDescriptor),
     })
 }
 
@@ -140,16 +135,9 @@ struct Sending<'a> {
 struct Sent {
     media_type: String,
     bytes: Vec<u8>,
+    /// With the annotations that the descriptor is to have.
+    descriptor: Descriptor,
     config: ImageConfig,
-}
-
-impl Sent {
-    fn pushed(&self) -> PushedImage {
-        PushedImage {
-            digest: Digest::of(&self.bytes),
-            size: self.bytes.len() as u64,
-        }
-    }
 }
 
 impl Sending<'_> {
@@ -268,28 +256,27 @@ impl Sending<'_> {
             .filter_map(|diff_id| sent.get(diff_id).cloned())
             .collect();
         drop(sent);
-        if let Some((media_type, bytes)) = save::original_manifest(self.store(), image, &layers)? {
-            return Ok(Sent {
-                media_type,
-                bytes,
-                config,
-            });
-        }
-        let bytes = save::json(&Manifest {
-            schema_version: 2,
-            media_type: media_type::MANIFEST,
-            config: own,
-            layers,
-        });
-        // What the registry calls the image by is of use to whoever has it here.
-        let known = ImageRecord {
-            manifest: Some(self.store().put_blob(&bytes)?),
-            ..image.clone()
+        let made = save::Made {
+            config: (&config, own),
+            layers: &layers,
         };
-        self.store().put_image(&known, &[])?;
+        let options = &self.pushing.options;
+        let (media_type, bytes) = save::manifest(self.store(), image, options, made)?;
+        let digest = Digest::of(&bytes);
+        if image.manifest != Some(digest) {
+            // What the registry calls the image by is of use to whoever has it here.
+            let known = ImageRecord {
+                manifest: Some(self.store().put_blob(&bytes)?),
+                ..image.clone()
+            };
+            self.store().put_image(&known, &[])?;
+        }
+        let mut descriptor = Descriptor::new(&media_type, digest, bytes.len() as u64);
+        descriptor.annotations = options.of_image(Annotated::ManifestDescriptor, &config);
         Ok(Sent {
-            media_type: media_type::MANIFEST.to_owned(),
+            media_type,
             bytes,
+            descriptor,
             config,
         })
     }

@@ -2,6 +2,7 @@
 
 mod archive;
 pub(crate) mod layer;
+mod layout;
 mod pipe;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,10 @@ use serde::Serialize;
 use snapshot::{DiffError, Snapshots};
 use store::{ImageRecord, ResolveError, SnapshotId, SnapshotRow, Store, StoreError};
 
-use crate::manifest::{Descriptor, DockerEntry, Index, Manifest};
+use crate::annotations::{Annotated, Annotations};
+use crate::manifest::{Described, Descriptor, DockerEntry, Document, Index, Manifest};
 use archive::ArchiveWriter;
+use layout::REF_NAME;
 
 /// Why images could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -86,16 +89,34 @@ pub enum Output<'a> {
     File(&'a Path),
     /// A pipe or the like.
     Stream(&'a mut dyn io::Write),
+    /// A directory with an OCI layout; images of other names that are in it stay.
+    Layout(&'a Path),
 }
 
 /// How an archive is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SaveOptions {
     /// How layers are packed. Without it they stay as the store has them, and those the store has
     /// as files are not packed, which is what docker does and the fastest.
     pub compression: Option<Compression>,
     /// How hard, see [`crate::Packer::new`].
     pub level: Option<i32>,
+    /// The annotations on all that is written; where `None`, images keep those of their manifests.
+    pub annotations: Option<Annotations>,
+}
+
+impl SaveOptions {
+    /// What stands on manifests of this platform, or their descriptors.
+    pub(crate) fn of_image(&self, of: Annotated, config: &ImageConfig) -> BTreeMap<String, String> {
+        let annotations = self.annotations.as_ref();
+        annotations.map_or_else(BTreeMap::new, |it| it.of_image(of, &config.platform()))
+    }
+
+    /// What stands on an index, or its descriptor.
+    pub(crate) fn of_index(&self, of: Annotated) -> BTreeMap<String, String> {
+        let annotations = self.annotations.as_ref();
+        annotations.map_or_else(BTreeMap::new, |it| it.of_index(of))
+    }
 }
 
 /// An image to be written, with the names it is written under.
@@ -111,6 +132,7 @@ struct Written {
     chosen: Chosen,
     config: ImageConfig,
     manifest: Descriptor,
+    manifest_bytes: Vec<u8>,
     layers: Vec<Descriptor>,
 }
 
@@ -119,20 +141,75 @@ struct Written {
 ///
 /// As with docker, a name with a tag is written under that name, a name without one under all tags
 /// of its repository, and an id under none.
+///
+/// Gives the descriptor of the image, or of the index of one for several platforms; `None` where
+/// several images were written.
 pub fn save(
     snapshots: &Snapshots,
     words: &[impl AsRef<str>],
     options: &SaveOptions,
     out: Output<'_>,
-) -> Result<(), SaveError> {
+) -> Result<Option<Described>, SaveError> {
     let images = choose(snapshots.store(), words)?;
     let mut archive = ArchiveWriter::create(snapshots.store(), out)?;
     let written = images
         .into_iter()
         .map(|it| write_image(snapshots, &mut archive, options, it))
         .collect::<Result<Vec<_>, _>>()?;
-    write_indices(&mut archive, &written)?;
-    archive.finish()
+    let described = write_indices(&mut archive, options, &written)?;
+    archive.finish()?;
+    Ok(described)
+}
+
+/// Gives an image of the store these annotations, in a manifest like the one that [`save`](save())
+/// writes: it is kept with the image, and whoever saves or pushes the image writes them again. An
+/// image with none of them keeps no manifest that has some.
+///
+/// # Errors
+/// If the image or its layers cannot be read.
+pub fn annotate(
+    snapshots: &Snapshots,
+    image: &ImageRecord,
+    annotations: &Annotations,
+) -> Result<(), SaveError> {
+    let store = snapshots.store();
+    let config: ImageConfig = config(image, &read_blob(store, &image.id)?)?;
+    let wanted = annotations.of_image(Annotated::Manifest, &config.platform());
+    let known = known_manifest(store, image)?;
+    let known = known.and_then(|(document, _)| document.annotations);
+    if known.unwrap_or_default() == wanted {
+        return Ok(());
+    }
+    let manifest = match wanted.is_empty() {
+        true => None,
+        false => Some(unwritten_manifest(snapshots, image, annotations)?),
+    };
+    let annotated = ImageRecord {
+        manifest,
+        ..image.clone()
+    };
+    Ok(store.put_image(&annotated, &[])?)
+}
+
+/// Stores the manifest that an archive of this image would have.
+fn unwritten_manifest(
+    snapshots: &Snapshots,
+    image: &ImageRecord,
+    annotations: &Annotations,
+) -> Result<Digest, SaveError> {
+    let options = SaveOptions {
+        annotations: Some(annotations.clone()),
+        ..SaveOptions::default()
+    };
+    let mut nowhere = io::sink();
+    let mut archive = ArchiveWriter::create(snapshots.store(), Output::Stream(&mut nowhere))?;
+    let chosen = Chosen {
+        record: image.clone(),
+        names: Vec::new(),
+        shared: Vec::new(),
+    };
+    let written = write_image(snapshots, &mut archive, &options, chosen)?;
+    Ok(snapshots.store().put_blob(&written.manifest_bytes)?)
 }
 
 fn choose(store: &Store, words: &[impl AsRef<str>]) -> Result<Vec<Chosen>, SaveError> {
@@ -209,10 +286,7 @@ fn write_image(
     let store = snapshots.store();
     let record = &chosen.record;
     let bytes = read_blob(store, &record.id)?;
-    let config = serde_json::from_slice(&bytes).map_err(|source| SaveError::Config {
-        id: record.id,
-        source,
-    })?;
+    let config = config(record, &bytes)?;
     let rows = rows(store, record)?;
     // Somebody may remove the image meanwhile; its layers stay until they are written.
     let tops: Vec<SnapshotId> = rows.last().map(|row| row.id).into_iter().collect();
@@ -231,23 +305,26 @@ fn write_image(
         )?);
     }
     let config_descriptor = archive.blob(media_type::CONFIG, &bytes)?;
-    let manifest = match original_manifest(store, record, &layers)? {
-        Some((media_type, bytes)) => archive.blob(&media_type, &bytes)?,
-        None => {
-            let manifest = Manifest {
-                schema_version: 2,
-                media_type: media_type::MANIFEST,
-                config: config_descriptor,
-                layers: layers.clone(),
-            };
-            archive.blob(media_type::MANIFEST, &json(&manifest))?
-        }
+    let made = Made {
+        config: (&config, config_descriptor),
+        layers: &layers,
     };
+    let (media_type, manifest_bytes) = manifest(store, record, options, made)?;
+    let mut manifest = archive.blob(&media_type, &manifest_bytes)?;
+    manifest.annotations = options.of_image(Annotated::ManifestDescriptor, &config);
     Ok(Written {
         config,
         manifest,
+        manifest_bytes,
         layers,
         chosen,
+    })
+}
+
+fn config(record: &ImageRecord, bytes: &[u8]) -> Result<ImageConfig, SaveError> {
+    serde_json::from_slice(bytes).map_err(|source| SaveError::Config {
+        id: record.id,
+        source,
     })
 }
 
@@ -263,13 +340,50 @@ pub(crate) fn rows(store: &Store, record: &ImageRecord) -> Result<Vec<SnapshotRo
     }
 }
 
-/// The manifest the image came with, if it fits the layers as they were written, so that its digest
-/// stays.
-pub(crate) fn original_manifest(
+/// What an image's manifest is made of.
+pub(crate) struct Made<'a> {
+    pub(crate) config: (&'a ImageConfig, Descriptor),
+    pub(crate) layers: &'a [Descriptor],
+}
+
+/// The image's manifest with its media type: the one it came with, if that fits the layers as they
+/// were written and says what it is to say, so that its digest stays; else a new one.
+pub(crate) fn manifest(
     store: &Store,
     record: &ImageRecord,
-    layers: &[Descriptor],
-) -> Result<Option<(String, Vec<u8>)>, SaveError> {
+    options: &SaveOptions,
+    made: Made<'_>,
+) -> Result<(String, Vec<u8>), SaveError> {
+    let (config, descriptor) = made.config;
+    let wanted = options.annotations.as_ref();
+    let wanted = wanted.map(|it| it.of_image(Annotated::Manifest, &config.platform()));
+    let mut kept = BTreeMap::new();
+    if let Some((document, bytes)) = known_manifest(store, record)? {
+        kept = document.annotations.unwrap_or_default();
+        let layers = document.layers.unwrap_or_default();
+        let digests = layers.iter().map(|it| it.digest);
+        let fits = digests.eq(made.layers.iter().map(|it| it.digest));
+        if fits && wanted.as_ref().is_none_or(|wanted| *wanted == kept) {
+            let media_type = document.media_type;
+            let media_type = media_type.unwrap_or_else(|| media_type::MANIFEST.to_owned());
+            return Ok((media_type, bytes));
+        }
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::MANIFEST,
+        config: descriptor,
+        layers: made.layers.to_vec(),
+        annotations: wanted.unwrap_or(kept),
+    };
+    Ok((media_type::MANIFEST.to_owned(), json(&manifest)))
+}
+
+/// The manifest that the store has of the image.
+fn known_manifest(
+    store: &Store,
+    record: &ImageRecord,
+) -> Result<Option<(Document, Vec<u8>)>, SaveError> {
     let Some(digest) = record.manifest else {
         return Ok(None);
     };
@@ -277,23 +391,12 @@ pub(crate) fn original_manifest(
         return Ok(None);
     }
     let bytes = read_blob(store, &digest)?;
-    let Ok(document) = serde_json::from_slice::<crate::manifest::Document>(&bytes) else {
+    let Ok(document) = serde_json::from_slice::<Document>(&bytes) else {
         return Ok(None);
     };
-    let fits = |it: &[Descriptor]| {
-        it.iter()
-            .map(|it| it.digest)
-            .eq(layers.iter().map(|it| it.digest))
-    };
-    let fits = document.layers.as_deref().is_some_and(fits)
-        && document
-            .config
-            .as_ref()
-            .is_some_and(|config| config.digest == record.id);
-    let media_type = document
-        .media_type
-        .unwrap_or_else(|| media_type::MANIFEST.to_owned());
-    Ok(fits.then_some((media_type, bytes)))
+    let config = document.config.as_ref();
+    let is_its = document.layers.is_some() && config.is_some_and(|it| it.digest == record.id);
+    Ok(is_its.then_some((document, bytes)))
 }
 
 pub(crate) fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>, SaveError> {
@@ -307,24 +410,46 @@ pub(crate) fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>, SaveE
     Ok(bytes)
 }
 
-fn write_indices(archive: &mut ArchiveWriter<'_>, images: &[Written]) -> Result<(), SaveError> {
+fn write_indices(
+    archive: &mut ArchiveWriter<'_>,
+    options: &SaveOptions,
+    images: &[Written],
+) -> Result<Option<Described>, SaveError> {
     let mut manifests: Vec<Descriptor> = images.iter().flat_map(index_entries).collect();
+    let mut described = match images {
+        [image] => Some(Described::from(&image.manifest)),
+        _ => None,
+    };
     let shared: BTreeSet<&Reference> = images.iter().flat_map(|it| &it.chosen.shared).collect();
-    for name in shared {
-        let of_name = images.iter().filter(|it| it.chosen.shared.contains(name));
+    for name in &shared {
+        let of_name = images.iter().filter(|it| it.chosen.shared.contains(*name));
         let nested = Index {
             schema_version: 2,
             media_type: media_type::INDEX,
             manifests: of_name.map(index_entry).collect(),
+            annotations: options.of_index(Annotated::Index),
         };
-        let entry = archive.blob(media_type::INDEX, &json(&nested))?;
+        let mut entry = archive.blob(media_type::INDEX, &json(&nested))?;
+        entry.annotations = options.of_index(Annotated::IndexDescriptor);
+        described = Some(Described::from(&entry));
         manifests.push(named(&entry, name));
     }
-    let index = Index {
+    let mut index = Index {
         schema_version: 2,
         media_type: media_type::INDEX,
         manifests,
+        // Where the images have no name that they share, this is their index.
+        annotations: match shared.is_empty() {
+            true => options.of_index(Annotated::Index),
+            false => BTreeMap::new(),
+        },
     };
+    if let Some(layout) = archive.layout() {
+        let others = layout.others(&index.manifests)?;
+        index.manifests.splice(0..0, others);
+        layout.finish(&index)?;
+        return Ok(described);
+    }
     archive.file("index.json", &json(&index))?;
     let entries: Vec<DockerEntry> = images.iter().map(docker_entry).collect();
     archive.file("manifest.json", &json(&entries))?;
@@ -333,7 +458,7 @@ fn write_indices(archive: &mut ArchiveWriter<'_>, images: &[Written]) -> Result<
     if !repositories.is_empty() {
         archive.file("repositories", &json(&repositories))?;
     }
-    Ok(())
+    Ok(described)
 }
 
 /// The image in `index.json`: once a name, so that readers can pick it by any.
@@ -359,9 +484,7 @@ fn named(entry: &Descriptor, name: &Reference) -> Descriptor {
         .annotations
         .insert("io.containerd.image.name".to_owned(), name.to_string());
     let short = name.tag().map_or_else(|| name.to_string(), str::to_owned);
-    entry
-        .annotations
-        .insert("org.opencontainers.image.ref.name".to_owned(), short);
+    entry.annotations.insert(REF_NAME.to_owned(), short);
     entry
 }
 

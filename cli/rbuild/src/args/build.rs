@@ -106,8 +106,12 @@ pub(crate) struct BuildArgs {
     /// A label for the image
     #[arg(long, value_name = "KEY=VALUE", help_heading = "What becomes of it")]
     pub(crate) label: Vec<String>,
-    /// Where the result goes: `type=image` (the default), `type=registry`, `type=docker,dest=FILE`, `type=oci,dest=FILE`,
-    /// `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
+    /// What stands beside the image's manifest: `[TYPE[PLATFORM]:]KEY=VALUE`, where TYPE is manifest,
+    /// index, manifest-descriptor or index-descriptor, or several with commas between
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "What becomes of it")]
+    pub(crate) annotation: Vec<String>,
+    /// Where the result goes: `type=image` (the default), `type=registry`, `type=docker,dest=FILE`, `type=oci,dest=FILE`
+    /// (a directory with `tar=false`), `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
     #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]
     pub(crate) output: Vec<String>,
     /// Where the cache goes, besides the store: as --cache-from, `type=local,dest=DIR` or `type=inline`,
@@ -148,7 +152,8 @@ pub(crate) struct BuildArgs {
     #[arg(long, conflicts_with = "call", help_heading = "What is shown")]
     pub(crate) check: bool,
     /// Ask the Dockerfile about itself instead of building: check, outline or targets, then
-    /// `,format=json` if you like
+    /// `,format=json` if you like; convertllb gives the graph of the build as JSON, with rbuild's own
+    /// ops, and subrequests.describe lists these questions
     #[arg(long, value_name = "QUESTION", value_parser = Asked::parse, help_heading = "What is shown")]
     pub(crate) call: Option<Called>,
     /// Say which steps would run, why, and how long that takes, and do nothing; `--dry-run=json` too

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::in_words;
 use super::request::Meant;
+use super::subrequests;
 use crate::args::BuildArgs;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -19,7 +20,8 @@ use crate::progress::report::clean_lines;
 /// What `--call` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asked {
-    call: Call,
+    /// What is asked of the Dockerfile; `None` asks what can be asked.
+    call: Option<Call>,
     format: Format,
     /// Whether warnings leave the exit status alone.
     ignores_status: bool,
@@ -33,7 +35,7 @@ enum Format {
 
 impl Asked {
     const CHECK: Self = Self {
-        call: Call::Check,
+        call: Some(Call::Check),
         format: Format::Text,
         ignores_status: false,
     };
@@ -43,12 +45,14 @@ impl Asked {
         let mut fields = text.split(',').map(str::trim);
         let call = match fields.next().unwrap_or_default() {
             "build" => return Ok(None),
-            "check" | "lint" => Call::Check,
-            "outline" => Call::Outline,
-            "targets" => Call::Targets,
+            "check" | "lint" => Some(Call::Check),
+            "outline" => Some(Call::Outline),
+            "targets" => Some(Call::Targets),
+            "convertllb" => Some(Call::Graph),
+            "subrequests.describe" => None,
             other => {
                 return Err(format!(
-                    "there is no question `{other}`: ask for check, outline or targets"
+                    "there is no question `{other}`: ask for check, outline, targets, convertllb or subrequests.describe"
                 ));
             }
         };
@@ -81,7 +85,13 @@ impl Asked {
 
 /// Asks, prints the answer, and says by the exit status whether all is well.
 pub(super) fn ask(engine: &Engine, meant: &Meant, asked: Asked) -> Result<(), Fault> {
-    let answered = engine.call(&meant.request, asked.call, &|_| {});
+    let Some(call) = asked.call else {
+        return Ok(print(&match asked.format {
+            Format::Text => subrequests::description_text(),
+            Format::Json => pretty(&subrequests::description()),
+        })?);
+    };
+    let answered = engine.call(&meant.request, call, &|_| {});
     let answered = answered.map_err(|error| in_words(error, None))?;
     print(&text(&answered, asked.format))?;
     let Answer::Check { warnings, error } = answered.answer else {
@@ -103,12 +113,12 @@ fn text(answered: &Answered, format: Format) -> String {
         }
         (Answer::Outline(outline), Format::Text) => outline_text(outline),
         (Answer::Targets(targets), Format::Text) => targets_text(targets),
-        (_, Format::Json) => {
-            let mut text = serde_json::to_string_pretty(&value(answered)).unwrap_or_default();
-            text.push('\n');
-            text
-        }
+        (Answer::Graph(_), Format::Text) | (_, Format::Json) => pretty(&value(answered)),
     }
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
 }
 
 /// Each warning as a block; that there is none, unless an error says enough.
@@ -284,6 +294,7 @@ fn value(answered: &Answered) -> Value {
                 ("sources", Some(json!([data]))),
             ])
         }
+        Answer::Graph(graph) => subrequests::llb(graph, &answered.file, &answered.text),
         Answer::Targets(targets) => {
             let target = |it: &Target| {
                 object([
@@ -370,7 +381,7 @@ mod tests {
     #[test]
     fn questions_are_read_or_refused() {
         let json = |call| Asked {
-            call,
+            call: Some(call),
             format: Format::Json,
             ignores_status: false,
         };

@@ -1,19 +1,22 @@
 //! `build`: what was typed into what is meant, the build itself, and what is said of it.
 
 mod allow;
+mod annotation;
 mod cache;
 mod call;
 mod context;
 mod forecast;
 mod lent;
+mod metadata;
 mod output;
 mod request;
+mod subrequests;
 
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
 use std::time::Duration;
 
 use engine::{BuildError, Built, Engine};
+use export::Described;
 use oci::Reference;
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
@@ -22,7 +25,7 @@ use store::Store;
 use crate::args::{BuildArgs, GraphFormat};
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::image;
+use crate::image::{self, ArchiveTo};
 use crate::interrupt::Interrupt;
 use crate::output::print;
 use crate::progress::colour::{Colours, Tone};
@@ -32,7 +35,8 @@ use crate::progress::{Display, Mode, State};
 use crate::registries;
 use crate::rootless;
 pub(crate) use call::Asked;
-use output::{Output, Packing};
+use metadata::Metadata;
+use output::Output;
 use request::Meant;
 
 /// How a build is and was shown.
@@ -106,15 +110,22 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
 
 /// What is done and said of a build that went well.
 fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Result<(), Fault> {
-    for output in &meant.outputs {
-        if let Output::Archive {
-            destination,
-            packing,
-            ..
-        } = output
-        {
-            write_archive(engine, built, destination.as_deref(), *packing)?;
-        }
+    let archived = write_archives(engine, meant, built)?;
+    if let Some((path, with_warnings)) = &meant.metadata_file {
+        let warnings = match with_warnings {
+            true => shown.state.warnings(),
+            false => &[],
+        };
+        let metadata = Metadata {
+            built,
+            archived,
+            warnings,
+        };
+        let text = metadata.text(engine.store())?;
+        std::fs::write(path, text).map_err(|source| {
+            let what = format!("cannot write `{}`", path.display());
+            Fault::from(anyhow::Error::new(source).context(what))
+        })?;
     }
     if matches!(shown.mode, Mode::Auto | Mode::Tty | Mode::Plain) {
         say_warnings(meant, shown);
@@ -125,20 +136,39 @@ fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Res
     }
 }
 
-/// Under its names if it has some, so that whoever loads it finds them again.
-fn write_archive(
+/// Writes the archives that are asked for, and gives what the last calls the image.
+fn write_archives(
     engine: &Engine,
+    meant: &Meant,
     built: &Built,
-    destination: Option<&Path>,
-    packing: Packing,
-) -> Result<(), Fault> {
+) -> Result<Option<Described>, Fault> {
+    // Under its names if it has some, so that whoever loads it finds them again.
     let names: Vec<String> = match &built.names[..] {
         [] => built.images.iter().map(|(_, id)| id.to_string()).collect(),
         names => names.iter().map(ToString::to_string).collect(),
     };
-    let fault = |fault: Fault| fault.prefix("ERROR: failed to build: ");
     let snapshots = Snapshots::new(engine.store().clone());
-    image::write(&snapshots, &names, destination, &packing.options()).map_err(fault)
+    let mut described = None;
+    for output in &meant.outputs {
+        let Output::Archive {
+            destination,
+            packing,
+            is_layout,
+            ..
+        } = output
+        else {
+            continue;
+        };
+        let to = match (destination, is_layout) {
+            (Some(path), true) => ArchiveTo::Layout(path),
+            (Some(path), false) => ArchiveTo::File(path),
+            (None, _) => ArchiveTo::Stdout,
+        };
+        let options = packing.options(&meant.annotations);
+        let written = image::write(&snapshots, &names, to, &options);
+        described = written.map_err(|fault| fault.prefix("ERROR: failed to build: "))?;
+    }
+    Ok(described)
 }
 
 fn say_warnings(meant: &Meant, shown: &Shown) {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use engine::Files;
-use export::{Compression, SaveOptions};
+use export::{Annotations, Compression, SaveOptions};
 
+use super::annotation;
 use crate::fault::Fault;
 use crate::spec::fields;
 
@@ -15,6 +16,8 @@ pub(crate) enum Output {
     Image {
         /// Names that the option gives to the image.
         names: Vec<String>,
+        /// What stands on its manifest.
+        annotations: Annotations,
     },
     /// Into registries as well.
     Push(Push),
@@ -22,12 +25,14 @@ pub(crate) enum Output {
     CacheOnly,
     /// Into an archive as well.
     Archive {
-        /// The file; standard output where `None`.
+        /// The file, or the directory of a layout; standard output where `None`.
         destination: Option<PathBuf>,
         /// A name that the option gives to the image.
         names: Vec<String>,
         /// How layers are packed.
         packing: Packing,
+        /// Whether it is a directory and no tar.
+        is_layout: bool,
     },
     /// Its files into a directory.
     Local(Files),
@@ -35,20 +40,23 @@ pub(crate) enum Output {
     Tar(Files),
 }
 
-/// How the layers of an archive are packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// How an archive or a registry gets an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Packing {
-    /// As they are where `None`.
+    /// How layers are packed: as they are where `None`.
     compression: Option<Compression>,
     level: Option<i32>,
+    /// What stands beside manifests and indices.
+    annotations: Annotations,
 }
 
 impl Packing {
-    /// As an archive takes it.
-    pub(crate) fn options(self) -> SaveOptions {
+    /// As an archive takes it, with `annotations` of all outputs.
+    pub(crate) fn options(&self, annotations: &Annotations) -> SaveOptions {
         SaveOptions {
             compression: self.compression,
             level: self.level,
+            annotations: Some(annotations.and(&self.annotations)),
         }
     }
 }
@@ -58,7 +66,7 @@ impl Packing {
 pub(crate) struct Push {
     /// Its names there; those of `--tag` where there are none.
     pub(crate) names: Vec<String>,
-    /// How its layers are packed.
+    /// How its layers are packed, and what is said of it.
     pub(crate) packing: Packing,
     /// Whether the registries may be spoken to in plain http, or with any certificate.
     pub(crate) insecure: bool,
@@ -76,13 +84,32 @@ struct Fields {
     names: Vec<String>,
     packing: Packing,
     platform_split: bool,
+    /// `tar=false`
+    is_layout: bool,
 }
 
 impl Output {
+    /// The annotations that the option itself gives.
+    pub(crate) fn annotations(&self) -> Option<&Annotations> {
+        match self {
+            Self::Image { annotations, .. } => Some(annotations),
+            Self::Push(Push { packing, .. }) | Self::Archive { packing, .. } => {
+                Some(&packing.annotations)
+            }
+            Self::CacheOnly | Self::Local(_) | Self::Tar(_) => None,
+        }
+    }
+
     /// Reads the text of one `--output`.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let fields = Fields::read(text)?;
         let is_plain = matches!(fields.kind.as_deref(), Some("local" | "tar"));
+        if is_plain && !fields.packing.annotations.is_empty() {
+            return Err(wrong(text, "only images have annotations"));
+        }
+        if fields.is_layout && fields.kind.as_deref() != Some("oci") {
+            return Err(wrong(text, "only type=oci is written as a directory"));
+        }
         if is_plain && fields.packing != Packing::default() {
             return Err(wrong(text, "only layers of images are compressed"));
         }
@@ -103,18 +130,18 @@ impl Output {
             Some("image") if fields.destination.is_some() => {
                 Err(Fault::usage("`--output type=image` has no `dest=`").hint(KNOWN))
             }
-            Some("image") => Ok(Self::Image {
-                names: fields.names,
-            }),
+            Some("image") => Ok(fields.image()),
             Some("cacheonly") => Ok(Self::CacheOnly),
-            Some("docker") if fields.destination.is_none() => Ok(Self::Image {
-                names: fields.names,
-            }),
+            Some("docker") if fields.destination.is_none() => Ok(fields.image()),
+            Some("oci") if fields.is_layout && destination.is_none() => {
+                Err(wrong(text, "a layout is a directory: write dest=DIRECTORY"))
+            }
             // One archive serves both: an OCI layout with docker's manifest.json.
             Some("docker" | "oci") => Ok(Self::Archive {
                 destination,
                 names: fields.names,
                 packing: fields.packing,
+                is_layout: fields.is_layout,
             }),
             Some("local") if files.destination.is_none() => Err(Fault::usage(
                 "dest is required for local output: write `type=local,dest=DIRECTORY`",
@@ -128,6 +155,13 @@ impl Output {
 }
 
 impl Fields {
+    fn image(self) -> Output {
+        Output::Image {
+            names: self.names,
+            annotations: self.packing.annotations,
+        }
+    }
+
     fn read(text: &str) -> Result<Self, Fault> {
         let fields = fields(text).map_err(|error| Fault::usage(error.to_string()))?;
         let mut read = Self::default();
@@ -142,6 +176,11 @@ impl Fields {
             let Some(value) = value else {
                 return Err(wrong(text, &format!("`{key}` has no value")));
             };
+            if let Some(read_key) = annotation::option(&key) {
+                let (of, name) = read_key.map_err(|why| wrong(text, &why))?;
+                read.packing.annotations.add(of, name, value);
+                continue;
+            }
             match (key.as_str(), value.as_str()) {
                 ("type", _) => read.kind = Some(value),
                 ("dest", _) => read.destination = Some(value),
@@ -159,6 +198,7 @@ impl Fields {
                 ("registry.insecure", "true" | "1") => read.insecure = true,
                 ("registry.insecure", "false" | "0") => {}
                 ("platform-split", "true" | "1") => read.platform_split = true,
+                ("tar", "false" | "0") => read.is_layout = true,
                 ("mode", "delete") => {
                     return Err(wrong(text, "rbuild does not delete what is in a directory"));
                 }
@@ -233,20 +273,26 @@ mod tests {
     #[test]
     fn outputs_are_bxs() {
         let table = [
-            ("type=image", "Image { names: [] }"),
-            ("type=docker", "Image { names: [] }"),
+            (
+                "type=image",
+                "Image { names: [], annotations: Annotations([]) }",
+            ),
+            (
+                "type=docker",
+                "Image { names: [], annotations: Annotations([]) }",
+            ),
             ("type=cacheonly", "CacheOnly"),
             (
                 "type=docker,dest=x.tar",
-                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, level: None } }"#,
+                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, is_layout: false }"#,
             ),
             (
                 "type=oci,dest=-",
-                "Archive { destination: None, names: [], packing: Packing { compression: None, level: None } }",
+                "Archive { destination: None, names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, is_layout: false }",
             ),
             (
                 "type=oci,dest=x,name=a:1,compression=zstd,compression-level=19",
-                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), level: Some(19) } }"#,
+                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), level: Some(19), annotations: Annotations([]) }, is_layout: false }"#,
             ),
             (
                 "type=oci,dest=x,compression=gzip,compression-level=10",
@@ -260,14 +306,17 @@ mod tests {
                 "type=oci,dest=x,compression-level=1",
                 "error: `--output type=oci,dest=x,compression-level=1`: a level goes with compression=gzip or compression=zstd",
             ),
-            ("type=image,push=false", "Image { names: [] }"),
+            (
+                "type=image,push=false",
+                "Image { names: [], annotations: Annotations([]) }",
+            ),
             (
                 "type=image,push=true,\"name=a,b\"",
-                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, level: None }, insecure: false })"#,
+                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, insecure: false })"#,
             ),
             (
                 "type=registry,compression=zstd,compression-level=9,registry.insecure=true",
-                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), level: Some(9) }, insecure: true })",
+                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), level: Some(9), annotations: Annotations([]) }, insecure: true })",
             ),
             (
                 "./out",
@@ -308,6 +357,26 @@ mod tests {
             (
                 "type=image,push=maybe",
                 "error: `push=maybe` of `--output` is not supported yet",
+            ),
+            (
+                "type=oci,dest=x,tar=false",
+                r#"Archive { destination: Some("x"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, is_layout: true }"#,
+            ),
+            (
+                "type=oci,tar=false",
+                "error: `--output type=oci,tar=false`: a layout is a directory: write dest=DIRECTORY",
+            ),
+            (
+                "type=docker,dest=x,tar=false",
+                "error: `--output type=docker,dest=x,tar=false`: only type=oci is written as a directory",
+            ),
+            (
+                "type=local,dest=x,annotation.a=b",
+                "error: `--output type=local,dest=x,annotation.a=b`: only images have annotations",
+            ),
+            (
+                "type=image,annotation-layer.a=b",
+                "error: `--output type=image,annotation-layer.a=b`: there is no type `layer`; the types are manifest, index, manifest-descriptor and index-descriptor",
             ),
             ("type=nonsense", "error: `nonsense` is no type of output"),
             ("dest=x", "error: `--output dest=x` says no type"),

@@ -1,14 +1,16 @@
 //! The arguments of `build` into what the engine understands.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::{ContextFrom, DockerfileFrom, NamedFrom, NoCache, Pull, Request, SecretFrom};
+use export::Annotations;
 use oci::{Platform, Reference};
 use registry::Client;
 
 use super::output::Output;
-use super::{allow, cache, lent};
+use super::{allow, annotation, cache, lent, metadata};
 use crate::args::{BuildArgs, Network};
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -21,6 +23,10 @@ pub(crate) struct Meant {
     pub(crate) request: Request,
     /// For us, afterwards.
     pub(crate) outputs: Vec<Output>,
+    /// `--annotation`, for each of the outputs.
+    pub(crate) annotations: Annotations,
+    /// `--metadata-file`, and whether it is to have the warnings.
+    pub(crate) metadata_file: Option<(PathBuf, bool)>,
     /// `--cache-from`
     cache_from: Vec<cache::Place>,
     /// `--cache-to`
@@ -41,6 +47,7 @@ impl Meant {
         if args.push {
             outputs.push(Output::Push(super::output::Push::default()));
         }
+        let annotations = annotation::annotations(&args.annotation)?;
         let secrets = args.secret.iter().map(|text| lent::secret(text, &variable));
         let secrets =
             secrets.map(|secret| secret.map(|(id, value)| (id, SecretFrom::Value(value))));
@@ -66,9 +73,9 @@ impl Meant {
             secrets: secrets.collect::<Result<BTreeMap<_, _>, _>>()?,
             ssh: ssh.collect::<Result<BTreeMap<_, _>, _>>()?,
             tags: tags(args, &outputs)?,
-            outputs: engine_outputs(&outputs)?,
+            outputs: engine_outputs(&outputs, &annotations)?,
+            annotations: of_store(&outputs, &annotations),
             iidfile: args.iidfile.clone(),
-            metadata_file: args.metadata_file.clone(),
             pull: match (args.pull, args.offline) {
                 (true, _) => Pull::Always,
                 (false, true) => Pull::Never,
@@ -78,11 +85,16 @@ impl Meant {
             explain: args.explain,
             ..Request::new(&args.context)
         };
+        check_annotations(&request, &outputs, &annotations)?;
+        let warnings = metadata::is_asked(variable("BUILDX_METADATA_WARNINGS").as_deref());
+        let metadata_file = args.metadata_file.clone().map(|path| (path, warnings));
         let cache_from = args.cache_from.iter().map(|it| cache::from(it, &variable));
         let cache_to = args.cache_to.iter().map(|it| cache::to(it, &variable));
         Ok(Self {
             request,
             outputs,
+            annotations,
+            metadata_file,
             cache_from: flat(cache_from)?,
             cache_to: flat(cache_to)?,
         })
@@ -211,7 +223,7 @@ fn network(network: Network) -> llb::op::Network {
 
 fn tags(args: &BuildArgs, outputs: &[Output]) -> Result<Vec<Reference>, Fault> {
     let of_outputs = outputs.iter().flat_map(|output| match output {
-        Output::Archive { names, .. } | Output::Image { names } => &names[..],
+        Output::Archive { names, .. } | Output::Image { names, .. } => &names[..],
         Output::Push(_) | Output::CacheOnly | Output::Local(_) | Output::Tar(_) => &[],
     });
     args.tag.iter().chain(of_outputs).map(tag).collect()
@@ -230,15 +242,53 @@ fn tag(text: &String) -> Result<Reference, Fault> {
     }
 }
 
+/// What stands on the manifest of the image in the store: what all outputs have, and what those say
+/// that mean the store.
+fn of_store(outputs: &[Output], annotations: &Annotations) -> Annotations {
+    let of_images = outputs
+        .iter()
+        .filter(|it| matches!(it, Output::Image { .. }));
+    let of_images = of_images.filter_map(Output::annotations);
+    of_images.fold(annotations.clone(), |all, more| all.and(more))
+}
+
+/// Refuses annotations that nothing could have.
+fn check_annotations(
+    request: &Request,
+    outputs: &[Output],
+    annotations: &Annotations,
+) -> Result<(), Fault> {
+    let of_outputs = outputs.iter().filter_map(Output::annotations);
+    let all = of_outputs.fold(annotations.clone(), |all, more| all.and(more));
+    if !annotations.is_empty()
+        && !outputs.is_empty()
+        && outputs.iter().all(|it| it.annotations().is_none())
+    {
+        return Err(Fault::usage(
+            "`--annotation`: only images have annotations, and no output is one",
+        ));
+    }
+    if all.name_an_index() && request.platforms.len() < 2 {
+        return Err(Fault::usage(
+            "index annotations not supported for single platform export: an image for one platform has no index",
+        )
+        .hint("name several platforms with --platform, or annotate the manifest"));
+    }
+    Ok(())
+}
+
 /// An archive is written from the image in the store.
-fn engine_outputs(outputs: &[Output]) -> Result<Vec<engine::Output>, Fault> {
+fn engine_outputs(
+    outputs: &[Output],
+    annotations: &Annotations,
+) -> Result<Vec<engine::Output>, Fault> {
     let mut meant: Vec<engine::Output> = Vec::new();
     for output in outputs {
         let output = match output {
             Output::Image { .. } | Output::Archive { .. } => engine::Output::Image,
             Output::Push(push) => engine::Output::Push(engine::Push {
                 names: push.names.iter().map(tag).collect::<Result<_, _>>()?,
-                options: push.packing.options(),
+                options: push.packing.options(annotations),
             }),
             Output::CacheOnly => engine::Output::CacheOnly,
             Output::Local(files) => engine::Output::Local(files.clone()),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
-use export::{Change, ImportOptions, Loaded, SaveError, SaveOptions};
+use export::{Change, Described, ImportOptions, Loaded, SaveError, SaveOptions};
 use oci::{Platform, Reference};
 use snapshot::Snapshots;
 use store::Store;
@@ -19,45 +19,47 @@ use crate::progress::terminal::say;
 /// Writes images to a file or to standard output.
 pub(crate) fn save(store: Store, args: &SaveArgs) -> Result<(), Fault> {
     let options = SaveOptions::default();
-    write(
-        &Snapshots::new(store),
-        &args.images,
-        args.output.as_deref(),
-        &options,
-    )
+    let to = args
+        .output
+        .as_deref()
+        .map_or(ArchiveTo::Stdout, ArchiveTo::File);
+    write(&Snapshots::new(store), &args.images, to, &options)?;
+    Ok(())
 }
 
-/// Writes the images that `words` mean to a file, or to standard output where there is none.
+/// Where an archive goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ArchiveTo<'a> {
+    /// Into a file.
+    File(&'a Path),
+    /// Into a directory, as an OCI layout.
+    Layout(&'a Path),
+    /// To standard output.
+    Stdout,
+}
+
+/// Writes the images that `words` mean, and gives what the archive calls the one or all of them.
 pub(crate) fn write(
     snapshots: &Snapshots,
     words: &[String],
-    path: Option<&Path>,
+    to: ArchiveTo<'_>,
     options: &SaveOptions,
-) -> Result<(), Fault> {
-    let Some(path) = path else {
-        let mut stdout = io::stdout().lock();
-        if stdout.is_terminal() {
+) -> Result<Option<Described>, Fault> {
+    let mut stdout = io::stdout().lock();
+    let out = match to {
+        ArchiveTo::File(path) => export::Output::File(path),
+        ArchiveTo::Layout(path) => export::Output::Layout(path),
+        ArchiveTo::Stdout if stdout.is_terminal() => {
             return Err(Fault::from(anyhow::anyhow!(
                 "cowardly refusing to save to a terminal. Use the -o flag or redirect"
             )));
         }
-        return export::save(
-            snapshots,
-            words,
-            options,
-            export::Output::Stream(&mut stdout),
-        )
-        .map_err(|error| match error {
-            SaveError::Write(source) => OutputError(source).into(),
-            other => other.into(),
-        });
+        ArchiveTo::Stdout => export::Output::Stream(&mut stdout),
     };
-    Ok(export::save(
-        snapshots,
-        words,
-        options,
-        export::Output::File(path),
-    )?)
+    export::save(snapshots, words, options, out).map_err(|error| match (to, error) {
+        (ArchiveTo::Stdout, SaveError::Write(source)) => OutputError(source).into(),
+        (_, other) => other.into(),
+    })
 }
 
 /// Reads images from a file or from standard input.

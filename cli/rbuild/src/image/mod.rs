@@ -20,7 +20,7 @@ use store::{ImageRecord, Store};
 
 use crate::fault::Fault;
 
-pub(crate) use archive::{import, load, save, write};
+pub(crate) use archive::{ArchiveTo, import, load, save, write};
 pub(crate) use board::Audience;
 pub(crate) use history::history;
 pub(crate) use inspect::inspect;

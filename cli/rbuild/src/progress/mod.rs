@@ -5,7 +5,7 @@
 
 pub(crate) mod colour;
 mod plain;
-mod rawjson;
+pub(crate) mod rawjson;
 pub(crate) mod report;
 mod state;
 pub(crate) mod terminal;

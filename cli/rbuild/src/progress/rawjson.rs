@@ -57,8 +57,9 @@ fn log(entry: &Log) -> Value {
     })
 }
 
-fn warning(warning: &Warning) -> Value {
-    json!({
+/// A warning as BuildKit has it.
+pub(crate) fn warning(warning: &Warning) -> Value {
+    without_nulls(json!({
         "level": 1,
         "short": base64(short(warning).as_bytes()),
         "url": (!warning.url.is_empty()).then_some(&warning.url),
@@ -67,7 +68,7 @@ fn warning(warning: &Warning) -> Value {
             "start": { "line": lines.first_line },
             "end": { "line": lines.last_line },
         }])),
-    })
+    }))
 }
 
 fn short(warning: &Warning) -> String {
@@ -99,7 +100,7 @@ fn time(time: SystemTime) -> String {
 }
 
 /// Standard base64 with padding, as Go writes bytes into JSON.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

@@ -11,6 +11,7 @@ use oci::Digest;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use store::{Store, StoreError};
 
+use super::layout::LayoutDirectory;
 use super::pipe::pump;
 use super::{Output, SaveError};
 use crate::manifest::Descriptor;
@@ -38,6 +39,8 @@ enum Target<'a> {
     Stream(&'a mut dyn Write),
     /// A device or a named pipe.
     Special(BufWriter<File>),
+    /// No tar at all.
+    Layout(LayoutDirectory),
 }
 
 /// A file that appears at its path when it is whole.
@@ -56,6 +59,7 @@ impl<'a> ArchiveWriter<'a> {
                 path: path.to_owned(),
                 source,
             })?,
+            Output::Layout(path) => Target::Layout(LayoutDirectory::create(path)?),
         };
         let mut archive = Self {
             store: store.clone(),
@@ -63,6 +67,9 @@ impl<'a> ArchiveWriter<'a> {
             blobs: BTreeMap::new(),
             layers: BTreeMap::new(),
         };
+        if archive.layout().is_some() {
+            return Ok(archive);
+        }
         for directory in ["blobs/", "blobs/sha256/"] {
             archive
                 .header(directory, 0, tar::EntryType::Directory)
@@ -71,8 +78,19 @@ impl<'a> ArchiveWriter<'a> {
         Ok(archive)
     }
 
+    /// The directory, where the archive is one.
+    pub(crate) fn layout(&self) -> Option<&LayoutDirectory> {
+        match &self.target {
+            Target::Layout(layout) => Some(layout),
+            Target::File(_) | Target::Stream(_) | Target::Special(_) => None,
+        }
+    }
+
     /// Writes a document that is no blob.
     pub(crate) fn file(&mut self, name: &str, bytes: &[u8]) -> Result<(), SaveError> {
+        if let Some(layout) = self.layout() {
+            return layout.file(name, bytes);
+        }
         let size = bytes.len() as u64;
         let mut write = || {
             self.header(name, size, tar::EntryType::Regular)?;
@@ -98,6 +116,10 @@ impl<'a> ArchiveWriter<'a> {
         if self.blobs.insert(*digest, size).is_some() {
             return Ok(size);
         }
+        if let Some(layout) = self.layout() {
+            layout.copy(digest, size, &mut blob)?;
+            return Ok(size);
+        }
         let mut copy = || {
             self.header(&blob_name(digest), size, tar::EntryType::Regular)?;
             let copied = self.copy(&mut blob)?;
@@ -119,6 +141,9 @@ impl<'a> ArchiveWriter<'a> {
         known: Option<Digest>,
         produce: &mut dyn FnMut(&mut dyn Write) -> Result<(), SaveError>,
     ) -> Result<(Digest, u64), SaveError> {
+        if let Some(layout) = self.layout() {
+            return layout.produce(known, produce);
+        }
         let Target::File(new) = &mut self.target else {
             return self.spooled_blob(known, produce);
         };
@@ -187,6 +212,9 @@ impl<'a> ArchiveWriter<'a> {
 
     /// Writes the end; the file appears at its path.
     pub(crate) fn finish(mut self) -> Result<(), SaveError> {
+        if self.layout().is_some() {
+            return Ok(());
+        }
         self.write_all(&[0; 2 * BLOCK as usize])
             .map_err(SaveError::Write)?;
         match self.target {
@@ -199,6 +227,7 @@ impl<'a> ArchiveWriter<'a> {
             }
             Target::Special(mut file) => file.flush().map_err(SaveError::Write),
             Target::Stream(stream) => stream.flush().map_err(SaveError::Write),
+            Target::Layout(_) => Ok(()),
         }
     }
 
@@ -236,6 +265,7 @@ impl<'a> ArchiveWriter<'a> {
             Target::Stream(stream) => {
                 io::copy(&mut io::BufReader::with_capacity(BUFFER, from), stream)
             }
+            Target::Layout(_) => Err(io::ErrorKind::NotSeekable.into()),
         }
     }
 
@@ -244,6 +274,7 @@ impl<'a> ArchiveWriter<'a> {
             Target::File(new) => new.file.write_all(bytes),
             Target::Special(file) => file.write_all(bytes),
             Target::Stream(stream) => stream.write_all(bytes),
+            Target::Layout(_) => Err(io::ErrorKind::NotSeekable.into()),
         }
     }
 
@@ -255,7 +286,7 @@ impl<'a> ArchiveWriter<'a> {
     }
 }
 
-const BUFFER: usize = 1 << 18;
+pub(super) const BUFFER: usize = 1 << 18;
 
 fn open_target<'a>(path: &Path) -> io::Result<Target<'a>> {
     match fs::metadata(path) {

@@ -81,7 +81,7 @@ pub(crate) fn packed(
     let compression = options.compression.unwrap_or(Compression::Gzip);
     let only = SaveOptions {
         compression: Some(compression),
-        ..*options
+        ..SaveOptions::default()
     };
     let source = find(store, &only, &wanted)?;
     let mut blob = Blob {
