@@ -35,7 +35,10 @@ impl Store {
         let (done, finished) = mpsc::channel();
         // A slow disk must not keep the user: the thread may be left behind.
         std::thread::spawn(move || {
-            let _ = done.send(store.sync_and_mark(&last));
+            let result = store.sync_and_mark(&last);
+            // Whoever waits may be about to end the program, and the last store tidies up.
+            drop(store);
+            let _ = done.send(result);
         });
         match finished.recv_timeout(limit) {
             Ok(result) => result.map(|()| true),

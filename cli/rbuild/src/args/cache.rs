@@ -73,7 +73,7 @@ pub(crate) struct CacheLsArgs {
 /// `cache inspect`, `cache rm`
 #[derive(Debug, Args)]
 pub(crate) struct MountArgs {
-    /// Ids of cache mounts, as `rbuild cache ls` shows them
+    /// Ids of cache mounts, or their whole names as `rbuild cache ls` shows them
     #[arg(value_name = "ID", required = true)]
     pub(crate) ids: Vec<String>,
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use store::{Item, Store};
 
 use super::filter::Filters;
+use super::mounts::is_of;
 use super::row;
 use crate::args::DuArgs;
 use crate::exit::Exit;
@@ -44,7 +45,7 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), Fault> {
 
 /// Whether an item goes by this id; a cache mount also does by its own.
 fn is_called(item: &Item, id: &str) -> bool {
-    item.id() == id || (item.is_mutable() && item.description == id)
+    item.id() == id || (item.is_mutable() && is_of(&item.description, id))
 }
 
 fn headings() -> Value {

@@ -51,26 +51,26 @@ pub(crate) fn ls(store: &Store, args: &CacheLsArgs) -> Result<(), Fault> {
 /// Prints everything about cache mounts.
 pub(crate) fn inspect(store: &Store, args: &MountArgs) -> Result<(), Fault> {
     let sized = sizes(store)?;
-    let shown = args.ids.iter().map(|id| {
-        let mount = find(store, id)?;
-        Ok(json!({
+    let mut shown = Vec::new();
+    for mount in called(store, &args.ids)? {
+        shown.push(json!({
             "ID": mount.id,
             "Path": mount.path,
             "Size": size_of(&sized, &mount),
             "CreatedAt": clock_time(Some(mount.created)),
             "LastUsedAt": clock_time(Some(mount.used)),
             "UsageCount": mount.uses,
-            "InUse": store.try_lock_cache_mount(id, Sharing::Locked)?.is_none(),
-        }))
-    });
-    let shown = Value::Array(shown.collect::<Result<_, Fault>>()?);
+            "InUse": store.try_lock_cache_mount(&mount.id, Sharing::Locked)?.is_none(),
+        }));
+    }
+    let shown = Value::Array(shown);
     Ok(print(&format!("{shown:#}\n"))?)
 }
 
 /// Removes cache mounts.
 pub(crate) fn rm(store: &Store, args: &MountArgs) -> Result<(), Fault> {
-    for id in &args.ids {
-        find(store, id)?;
+    for mount in called(store, &args.ids)? {
+        let id = &mount.id;
         if !store.remove_cache_mount(id)? {
             return Err(Fault::from(anyhow::anyhow!(
                 "cache mount {id} is in use by a running build"
@@ -135,9 +135,25 @@ fn copy(mount: &Path, path: &str, destination: &Path) -> Result<(), Fault> {
     }
 }
 
-fn find(store: &Store, id: &str) -> Result<CacheMount, Fault> {
-    let mount = store.cache_mounts()?.into_iter().find(|it| it.id == id);
-    mount.ok_or_else(|| unknown(id))
+/// The cache mounts of these ids. There are several of one id where steps gave it other owners, modes
+/// or beginnings; each of those goes by its whole name, too.
+fn called(store: &Store, ids: &[String]) -> Result<Vec<CacheMount>, Fault> {
+    let mut all = store.cache_mounts()?;
+    let mut found = Vec::new();
+    for id in ids {
+        let before = found.len();
+        found.extend(all.extract_if(.., |it| is_of(&it.id, id)));
+        if found.len() == before && !found.iter().any(|it| is_of(&it.id, id)) {
+            return Err(unknown(id));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a cache mount's name is this id, or the id with what tells it from others of that id.
+pub(super) fn is_of(name: &str, id: &str) -> bool {
+    let rest = name.strip_prefix(id);
+    rest.is_some_and(|it| it.is_empty() || it.starts_with('@'))
 }
 
 fn unknown(id: &str) -> Fault {
