@@ -87,17 +87,22 @@ impl Snapshots {
 
     /// Whether files and manifest are both what the row says.
     fn is_whole(&self, row: &SnapshotRow) -> Result<bool, SnapshotError> {
-        let root = |tree: Result<Tree, SnapshotError>| match tree {
-            Ok(tree) => Ok(tree.root() == row.tree_root),
+        let written = match self.tree(row.id) {
+            Ok(tree) if tree.root() == row.tree_root => tree,
+            Ok(_) => return Ok(false),
+            Err(error) if is_damage(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let links = if owner::is_anybody_there() {
+            HashMap::new()
+        } else {
+            owners_of_links(&written)
+        };
+        match self.walk_again(row.id, &links) {
+            Ok(found) => Ok(found.root() == row.tree_root && are_of_one_time(&written, &found)),
             Err(error) if is_damage(&error) => Ok(false),
             Err(error) => Err(error),
-        };
-        let written = self.tree(row.id);
-        let links = match &written {
-            Ok(tree) if !owner::is_anybody_there() => owners_of_links(tree),
-            _ => HashMap::new(),
-        };
-        Ok(root(written)? && root(self.walk_again(row.id, &links))?)
+        }
     }
 
     fn walk_again(
@@ -120,6 +125,12 @@ impl Snapshots {
         }
         Ok(Tree::new(entries))
     }
+}
+
+/// Whether the entries have the same times. Those are not in the root, but in the layer's tar.
+fn are_of_one_time(written: &Tree, found: &Tree) -> bool {
+    let times = |tree: &Tree| -> Vec<_> { tree.entries().iter().map(|it| it.mtime).collect() };
+    times(written) == times(found)
 }
 
 /// Owners of which nothing but the manifest knows.

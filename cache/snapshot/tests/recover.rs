@@ -44,11 +44,17 @@ fn layers_that_are_whole_are_trusted_again() {
 
 #[test]
 fn a_damaged_layer_goes_with_all_that_stands_on_it() {
-    let damages: [fn(&Stand, SnapshotId); 6] = [
+    let damages: [fn(&Stand, SnapshotId); 7] = [
         |stand, id| fs::write(stand.snapshots.store().snapshot_fs(id).join("b"), "").unwrap(),
         |stand, id| fs::remove_file(stand.snapshots.store().snapshot_fs(id).join("b")).unwrap(),
         |stand, id| fs::write(stand.snapshots.store().tree_path(id), [0; 64]).unwrap(),
         |stand, id| fs::remove_dir_all(stand.snapshots.store().snapshot_fs(id)).unwrap(),
+        |stand, id| {
+            // Not in the root of the manifest, but in the layer's tar.
+            let file = stand.snapshots.store().snapshot_fs(id).join("b");
+            let file = fs::File::options().append(true).open(file).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        },
         |stand, id| {
             let tree = stand.snapshots.store().tree_path(id);
             fs::remove_file(&tree).unwrap();

@@ -194,6 +194,8 @@ const DIRECTORIES: &[&str] = &[
     "stat",
     "tmp",
     "locks",
+    "sources",
+    "containers",
 ];
 
 /// Opens the database below `root`, creating it and the directories beside it where they are not there.

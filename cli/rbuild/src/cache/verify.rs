@@ -50,7 +50,7 @@ fn look(store: Store, args: &VerifyArgs) -> Result<(), Fault> {
     );
     if damages.is_empty() && layers.is_empty() {
         if args.repair {
-            store.repair(&damages)?;
+            tidy(&store)?;
         }
         return Ok(print("everything is as it should be\n")?);
     }
@@ -73,17 +73,22 @@ fn look(store: Store, args: &VerifyArgs) -> Result<(), Fault> {
     mend(&store)
 }
 
-/// What is left once the damaged is gone: images that lost something, and what the rows of a new
-/// database name.
 fn mend(store: &Store) -> Result<(), Fault> {
     crate::recover(store)?;
+    tidy(store)?;
+    Ok(print(
+        "removed what was damaged; the next build makes it anew\n",
+    )?)
+}
+
+/// What is left once the damaged is gone: images that lost something, and what the rows of a new
+/// database name.
+fn tidy(store: &Store) -> Result<(), Fault> {
     store.repair(&store.verify()?)?;
     let mut recovered = export::Recovered::default();
     export::mend(&Snapshots::new(store.clone()), &mut recovered)?;
     for image in recovered.lost {
         print(&format!("image {image} lost layers and is removed\n"))?;
     }
-    Ok(print(
-        "removed what was damaged; the next build makes it anew\n",
-    )?)
+    Ok(())
 }

@@ -324,7 +324,13 @@ impl<'a> Address<'a> {
 
     fn known(&self) -> Option<Answer> {
         let directory = self.ops.store.source_directory(&self.key).ok()?;
-        serde_json::from_slice(&fs::read(directory.join(ANSWER)).ok()?).ok()
+        let path = directory.join(ANSWER);
+        // Whatever else is there says nothing, and a pipe would keep us waiting for it.
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|it| it.is_file());
+        if !is_file {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
     /// Written beside and renamed, so that half an answer is never read.
@@ -332,6 +338,9 @@ impl<'a> Address<'a> {
         let directory = self.ops.store.source_directory(&self.key)?;
         let bytes = serde_json::to_vec(answer).expect("an answer is plain data");
         let (path, new) = (directory.join(ANSWER), directory.join("answer.new"));
+        if path.is_dir() {
+            let _ = fs::remove_dir_all(&path);
+        }
         fs::write(&new, bytes)
             .and_then(|()| fs::rename(&new, &path))
             .map_err(|source| HttpSourceError::Write { path, source })

@@ -303,7 +303,7 @@ fn boot(work: &Path, chance: &mut Chance) -> Result<()> {
 }
 
 /// What is in a store by name. Layers and blobs are left out: their names tell nothing, and `store verify` knows
-/// those that belong to nothing.
+/// those that belong to nothing. So are caches, which hold what they hold.
 fn names(root: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let mut waiting = vec![root.to_owned()];
@@ -312,7 +312,7 @@ fn names(root: &Path) -> Result<BTreeSet<String>> {
             let entry = entry?;
             let path = entry.path();
             let name = path.strip_prefix(root)?.display().to_string();
-            let inside = ["snapshots", "blobs", "mounts"].contains(&name.as_str());
+            let inside = ["snapshots", "blobs", "mounts", "sources"].contains(&name.as_str());
             if entry.file_type()?.is_dir() && !inside {
                 waiting.push(path);
             }
