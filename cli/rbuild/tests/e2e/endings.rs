@@ -73,7 +73,7 @@ fn a_build_killed_in_the_middle_of_run_leaves_nothing_as_root() {
 
 #[test]
 fn an_interrupted_build_says_so_and_leaves_nothing_as_root() {
-    for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+    for (number, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let rbuild = rbuild();
         let child = started(&rbuild);
         let pid = child.id();
@@ -129,4 +129,59 @@ fn a_reader_that_is_gone_ends_the_command_without_a_word_as_root() {
     command.stdout(writer);
     let output = kit::rbuild::run(&mut command).failure(141);
     assert_eq!(output.stderr, "");
+}
+
+#[test]
+fn a_build_interrupted_twice_ends_at_once_and_leaves_nothing_as_root() {
+    // The pause between the two does not matter: none, and as long as it takes to say the first line.
+    for _ in 0..4 {
+        let rbuild = rbuild();
+        let child = started(&rbuild);
+        let pid = child.id();
+        signal(&child, Signal::INT).unwrap();
+        // It may have ended in order already, and is not waited for yet.
+        let _ = signal(&child, Signal::INT);
+        finish(child).unwrap().failure(130);
+        nothing_is_left(&rbuild, pid);
+        the_next_build_succeeds_and_sweeps(&rbuild);
+    }
+}
+
+#[test]
+fn a_build_whose_terminal_is_closed_leaves_nothing_as_root() {
+    let rbuild = rbuild();
+    rbuild.write("Dockerfile", ENDLESS);
+    let mut terminal = rbuild
+        .shell("exec script -qfec 'echo $$; exec rbuild build --progress=plain .' /dev/null")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let screen = BufReader::new(terminal.stdout.take().unwrap());
+    let mut lines = screen.lines().map(Result::unwrap);
+    let pid: u32 = lines.next().unwrap().trim().parse().unwrap();
+    let mut seen = lines.by_ref().filter(|it| !it.contains('['));
+    assert!(seen.any(|it| it.trim_end().ends_with(" started")));
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    nothing_is_left(&rbuild, pid);
+    the_next_build_succeeds_and_sweeps(&rbuild);
+}
+
+#[test]
+fn a_build_that_nobody_listens_to_any_more_comes_to_its_end_as_root() {
+    let rbuild = rbuild();
+    rbuild.write(
+        "Dockerfile",
+        "FROM busybox\nRUN yes | head -c 20m; echo done > /done\nRUN cat /done\n",
+    );
+    let mut child = rbuild
+        .command(["build", "--progress=plain", "-t", "unheard", "."])
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    log.read_line(&mut String::new()).unwrap();
+    drop(log);
+    finish(child).unwrap().success();
+    let said = rbuild.run(["run", "--rm", "unheard", "cat", "/done"]);
+    assert_eq!(said.success().stdout, "done\n");
 }
