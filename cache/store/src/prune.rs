@@ -61,6 +61,11 @@ impl Store {
         if recent {
             return Ok(Vec::new());
         }
+        if fs::symlink_metadata(&mark).is_ok_and(|it| !it.is_file()) {
+            // Nothing is written through a link, and nobody reads from a pipe.
+            owner::remove_any(&mark)
+                .map_err(|error| StoreError::file(self.root(), "remove", &mark, error))?;
+        }
         fs::write(&mark, b"")
             .map_err(|error| StoreError::file(self.root(), "write", &mark, error))?;
         let situation = (self.disk()?, Timestamp::now());

@@ -216,3 +216,14 @@ fn a_database_that_is_no_file_is_called_damaged_and_no_link_is_followed() {
         assert!(!nowhere.exists(), "{file}: the link was followed");
     }
 }
+
+#[test]
+fn the_mark_of_the_budget_is_not_written_through_a_link() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let nowhere = root.path().join("nowhere");
+    symlink(&nowhere, root.path().join("budget")).unwrap();
+    store.keep_budget().unwrap();
+    assert!(!nowhere.exists(), "the link was followed");
+    assert!(root.path().join("budget").is_file());
+}

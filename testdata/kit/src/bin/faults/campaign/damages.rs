@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{Campaign, Case, Outcome};
+use crate::cell::Cell;
 use crate::lab::{Lab, Start};
 use crate::seed::Chance;
 
@@ -170,7 +171,7 @@ impl Campaign for Damages {
             return Ok(Outcome::Missed);
         };
         let mut run = || -> Result<Outcome> {
-            change(&path, damage, &mut chance)?;
+            change(&path, (damage, &nowhere(&cell)), &mut chance)?;
             if !repair_first {
                 let built = cell.run(&lab.build())?.decent()?;
                 if built && class.rot == Rot::Seen {
@@ -184,6 +185,10 @@ impl Campaign for Damages {
                 repaired.complaint()
             );
             lab.judge(&cell)?;
+            ensure!(
+                !nowhere(&cell).exists(),
+                "a link out of the store was followed"
+            );
             Ok(Outcome::Struck)
         };
         let outcome = run().with_context(|| {
@@ -234,7 +239,12 @@ fn choose(root: &Path, class: Class, chance: &mut Chance) -> Result<Option<PathB
     Ok((!found.is_empty()).then(|| chance.pick(&found).clone()))
 }
 
-fn change(path: &Path, damage: Damage, chance: &mut Chance) -> Result<()> {
+/// Where links lead: outside the store, and nothing is there.
+fn nowhere(cell: &Cell) -> PathBuf {
+    cell.home().join("nowhere")
+}
+
+fn change(path: &Path, (damage, nowhere): (Damage, &Path), chance: &mut Chance) -> Result<()> {
     let there = fs::symlink_metadata(path).ok();
     let file = there.as_ref().is_some_and(fs::Metadata::is_file);
     let mut bytes = if file { fs::read(path)? } else { Vec::new() };
@@ -274,7 +284,7 @@ fn change(path: &Path, damage: Damage, chance: &mut Chance) -> Result<()> {
         }
         Damage::Dangling => {
             remove()?;
-            std::os::unix::fs::symlink("/nowhere", path)?;
+            std::os::unix::fs::symlink(nowhere, path)?;
         }
     }
     Ok(())
