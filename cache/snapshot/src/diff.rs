@@ -15,7 +15,7 @@ use crate::archive::{Header, Writer};
 use crate::owner;
 use crate::root::open_in_root;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
-use crate::tree::{Entry, Kind, Xattr};
+use crate::tree::{Entry, Kind};
 use crate::walk::read_some;
 
 /// What a layer tar turned out to be.
@@ -122,43 +122,14 @@ impl<W: Write> Pack<W> {
         if name.starts_with(b".wh.") {
             return Err(DiffError::Reserved(entry.path().to_owned()));
         }
-        let xattrs: Vec<Xattr> = entry
-            .xattrs
-            .iter()
-            .filter(|it| it.travels())
-            .cloned()
-            .collect();
-        let header = Header {
-            path: &entry.path,
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime.0,
-            xattrs: &xattrs,
-            ..Header::default()
-        };
+        let xattrs = entry.travelling();
+        let header = Header::of(entry, &entry.path, &xattrs);
         match &entry.kind {
             Kind::File { size, link, .. } => self.file(entry, header, *size, *link),
             Kind::Directory { opaque } => self.directory(entry, header, *opaque),
-            Kind::Symlink(target) => self.header(&Header {
-                letter: b'2',
-                target,
-                ..header
-            }),
-            Kind::Character(major, minor) => self.header(&Header {
-                letter: b'3',
-                device: (*major, *minor),
-                ..header
-            }),
-            Kind::Block(major, minor) => self.header(&Header {
-                letter: b'4',
-                device: (*major, *minor),
-                ..header
-            }),
-            Kind::Fifo => self.header(&Header {
-                letter: b'6',
-                ..header
-            }),
+            Kind::Symlink(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo => {
+                self.header(&header)
+            }
             Kind::Socket => Ok(()),
             Kind::Whiteout => self.mark(&whiteout(&entry.path)),
         }

@@ -164,6 +164,12 @@ impl Entry {
         Path::new(OsStr::from_bytes(&self.path))
     }
 
+    /// The extended attributes that leave the machine with an image.
+    pub(crate) fn travelling(&self) -> Vec<Xattr> {
+        let travel = self.xattrs.iter().filter(|it| it.travels());
+        travel.cloned().collect()
+    }
+
     /// Whether it is a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory { .. })

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::tree::Xattr;
+use crate::tree::{Entry, Kind, Xattr};
 
 const BLOCK: usize = 512;
 /// What fits in eleven octal digits: sizes below 8 GiB, times up to the year 2242.
@@ -25,6 +25,34 @@ pub(crate) struct Header<'a> {
     pub(crate) target: &'a [u8],
     pub(crate) device: (u32, u32),
     pub(crate) xattrs: &'a [Xattr],
+}
+
+impl<'a> Header<'a> {
+    /// The header of what `entry` is, under another path perhaps. Files and directories have yet to get
+    /// their letter and size; `xattrs` are those that [travel](Entry::travelling).
+    pub(crate) fn of(entry: &'a Entry, path: &'a [u8], xattrs: &'a [Xattr]) -> Self {
+        let (letter, target, device): (u8, &[u8], _) = match &entry.kind {
+            Kind::Symlink(target) => (b'2', target, (0, 0)),
+            Kind::Character(major, minor) => (b'3', b"", (*major, *minor)),
+            Kind::Block(major, minor) => (b'4', b"", (*major, *minor)),
+            Kind::Fifo => (b'6', b"", (0, 0)),
+            Kind::File { .. } | Kind::Directory { .. } | Kind::Socket | Kind::Whiteout => {
+                (0, b"", (0, 0))
+            }
+        };
+        Self {
+            path,
+            letter,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            size: 0,
+            mtime: entry.mtime.0,
+            target,
+            device,
+            xattrs,
+        }
+    }
 }
 
 /// Writes members one after the other: ustar headers, with PAX records where a field does not fit.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use super::{FilesError, Links, Plain, Shown, unread};
 use crate::archive::{Header, Writer};
-use crate::tree::{Entry, Kind, Xattr};
+use crate::tree::{Entry, Kind};
 use crate::walk::read_some;
 
 const BUFFER: usize = 256 << 10;
@@ -18,6 +18,7 @@ pub(super) fn write(shown: &Shown, plain: &Plain, out: &mut dyn Write) -> Result
         writer: Writer::new(out),
         links: Links::default(),
         size: 0,
+        buffer: vec![0; BUFFER],
     };
     if !pack.prefix.is_empty() {
         let header = Header {
@@ -43,48 +44,33 @@ struct Pack<'a> {
     writer: Writer<&'a mut dyn Write>,
     links: Links,
     size: u64,
+    /// What has been read of a file and not yet been written.
+    buffer: Vec<u8>,
 }
 
 impl Pack<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<(), FilesError> {
         let path = [&self.prefix[..], &entry.path].concat();
-        let xattrs: Vec<Xattr> = entry
-            .xattrs
-            .iter()
-            .filter(|it| it.travels())
-            .cloned()
-            .collect();
+        let xattrs = entry.travelling();
         let header = Header {
-            path: &path,
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
             mtime: self.epoch.unwrap_or(entry.mtime.0),
-            xattrs: &xattrs,
-            ..Header::default()
+            ..Header::of(entry, &path, &xattrs)
         };
-        let (letter, target, device): (u8, &[u8], _) = match &entry.kind {
-            Kind::File { size, link, .. } => return self.file(entry, header, *size, *link),
+        match &entry.kind {
+            Kind::File { size, link, .. } => self.file(entry, header, *size, *link),
             Kind::Directory { .. } => {
                 let path = [&path[..], b"/"].concat();
-                return self.header(&Header {
+                self.header(&Header {
                     letter: b'5',
                     path: &path,
                     ..header
-                });
+                })
             }
-            Kind::Symlink(target) => (b'2', target, (0, 0)),
-            Kind::Character(major, minor) => (b'3', b"", (*major, *minor)),
-            Kind::Block(major, minor) => (b'4', b"", (*major, *minor)),
-            Kind::Fifo => (b'6', b"", (0, 0)),
-            Kind::Socket | Kind::Whiteout => return Ok(()),
-        };
-        self.header(&Header {
-            letter,
-            target,
-            device,
-            ..header
-        })
+            Kind::Symlink(_) | Kind::Character(..) | Kind::Block(..) | Kind::Fifo => {
+                self.header(&header)
+            }
+            Kind::Socket | Kind::Whiteout => Ok(()),
+        }
     }
 
     fn file(
@@ -109,18 +95,17 @@ impl Pack<'_> {
             size,
             ..header
         })?;
-        let mut buffer = vec![0; BUFFER];
         let mut content = Read::by_ref(&mut file).take(size);
         let mut left = size;
         while left > 0 {
-            let length = read_some(&mut content, &mut buffer).map_err(unread(entry))?;
+            let length = read_some(&mut content, &mut self.buffer).map_err(unread(entry))?;
             if length == 0 {
                 let short = std::io::ErrorKind::UnexpectedEof.into();
                 return Err(unread(entry)(short));
             }
             left -= length as u64;
             self.writer
-                .content(&buffer[..length])
+                .content(&self.buffer[..length])
                 .map_err(FilesError::Tar)?;
         }
         self.size += size;
