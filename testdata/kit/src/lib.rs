@@ -16,3 +16,4 @@ pub mod s3;
 pub mod transcript;
 pub mod user;
 pub mod web;
+pub mod words;

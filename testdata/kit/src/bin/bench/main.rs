@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use kit::words::one_line;
 
 use crate::{
     contender::Contender,
@@ -207,16 +208,6 @@ fn unmount_below(work: &Path) {
     for point in ours {
         let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
     }
-}
-
-fn one_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|it| !it.is_empty())
-        .collect();
-    lines.join(" | ")
 }
 
 #[expect(clippy::print_stderr, reason = "the benchmark's talk")]

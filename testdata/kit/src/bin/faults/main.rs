@@ -22,6 +22,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use kit::words::one_line;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -270,16 +271,6 @@ fn clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |it| it.as_secs())
-}
-
-fn one_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let lines: Vec<&str> = text
-        .lines()
-        .map(str::trim)
-        .filter(|it| !it.is_empty())
-        .collect();
-    lines.join(" | ")
 }
 
 fn write(record: &Record) -> Result<()> {
