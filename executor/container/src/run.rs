@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci::{Digest, ImageConfig};
-use sandbox::network::{self, Lease, LeaseError, Networks};
+use sandbox::network::{self, Attachment, LeaseError, Networks, Reach};
 use sandbox::{Limits, Mount, MountSource, SpawnError, Spec, Stdio, Stream, WaitError};
 use snapshot::{AccountError, Accounts, Root, SnapshotError, SnapshotId, Snapshots};
 use store::StoreError;
@@ -158,18 +158,23 @@ pub fn run(snapshots: &Snapshots, request: Request, notice: &dyn Fn(&str)) -> Re
     let _lease = store.lease(request.top.as_slice(), &[request.image_id])?;
     let claim = Claim::new(store, &request, &args)?;
     let networks = Networks::default();
-    let reach = Reach::of(&networks, request.network)?;
-    reach.tell(notice);
+    let attachment = attach_network(&networks, request.network)?;
+    tell_reach(&attachment, notice);
     let active = snapshots.prepare(request.top)?;
     let mut spec = spec(&request, &claim.record, args, active.mount()?)?;
-    spec.hosts = Some(hosts(&spec.hostname, &request.extra_hosts, reach.host()));
-    let spec = reach.apply(spec)?;
+    spec.hosts = Some(hosts(
+        &spec.hostname,
+        &request.extra_hosts,
+        attachment.host(),
+    ));
+    spec.resolv_conf = Some(resolv_conf(&attachment));
+    spec.network = attachment.network().map_err(RunError::Attach)?;
     let running = sandbox::spawn(spec)?;
     let attached =
         attach::attach(running, Interactive(request.interactive)).map_err(RunError::Attach)?;
     let exit = attached.wait()?;
     // The network is free for others before the files are gone.
-    drop(reach);
+    drop(attachment);
     drop(active);
     claim.finish(exit.code())?;
     Ok(exit.code())
@@ -266,56 +271,26 @@ fn hosts(hostname: &str, extra: &BTreeMap<String, String>, host: Option<Ipv4Addr
     text.into_bytes()
 }
 
-/// Whom the container reaches, held while it runs.
-enum Reach {
-    Nobody,
-    Host,
-    Outside(Lease),
+fn attach_network(networks: &Networks, network: Network) -> Result<Attachment, LeaseError> {
+    Ok(match network {
+        Network::None => Attachment::Nobody,
+        Network::Host => Attachment::Host,
+        Network::Default => Attachment::Outside(networks.lease()?),
+    })
 }
 
-impl Reach {
-    /// Where the machine itself is reached, if it is.
-    fn host(&self) -> Option<Ipv4Addr> {
-        match self {
-            Reach::Nobody => None,
-            Reach::Host => Some(Ipv4Addr::LOCALHOST),
-            Reach::Outside(lease) => lease.host(),
-        }
+fn tell_reach(attachment: &Attachment, notice: &dyn Fn(&str)) {
+    if let Attachment::Outside(lease) = attachment
+        && let Reach::Nothing { reason } = lease.reach()
+    {
+        notice(&format!("the container has no network: {reason}"));
     }
+}
 
-    fn of(networks: &Networks, network: Network) -> Result<Reach, RunError> {
-        Ok(match network {
-            Network::None => Reach::Nobody,
-            Network::Host => Reach::Host,
-            Network::Default => Reach::Outside(networks.lease()?),
-        })
-    }
-
-    fn tell(&self, notice: &dyn Fn(&str)) {
-        if let Reach::Outside(lease) = self
-            && let network::Reach::Nothing { reason } = lease.reach()
-        {
-            notice(&format!("the container has no network: {reason}"));
-        }
-    }
-
-    fn apply(&self, spec: Spec) -> Result<Spec, RunError> {
-        let (network, resolv_conf) = match self {
-            Reach::Nobody => (sandbox::Network::None, network::host_resolv_conf()),
-            Reach::Host => (sandbox::Network::Host, network::host_resolv_conf()),
-            Reach::Outside(lease) => {
-                let namespace = lease.namespace().map_err(RunError::Attach)?;
-                (
-                    sandbox::Network::Namespace(namespace),
-                    lease.resolv_conf().to_vec(),
-                )
-            }
-        };
-        Ok(Spec {
-            network,
-            resolv_conf: Some(resolv_conf),
-            ..spec
-        })
+fn resolv_conf(attachment: &Attachment) -> Vec<u8> {
+    match attachment {
+        Attachment::Nobody | Attachment::Host => network::host_resolv_conf(),
+        Attachment::Outside(lease) => lease.resolv_conf().to_vec(),
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use llb::op::{Exec, Network, Security, Ulimit};
 use oci::Platform;
 use rustix::io::Errno;
-use sandbox::network::{self, Lease, LeaseError};
+use sandbox::network::{Attachment, LeaseError, Reach};
 use sandbox::{
     Exit, Limits, Privileges, Resource, Rlimit, SpawnError, Spec, Status, Stdio, WaitError,
 };
@@ -326,8 +326,8 @@ fn once(
     };
     let files = Root::from_fd(root.try_clone().map_err(in_root)?);
     let account = Accounts::read(&files)?.find(&exec.user)?;
-    let reach = Reach::of(ops, exec)?;
-    reach.tell(ops, context);
+    let attachment = attach_network(ops, exec)?;
+    tell_reach(&attachment, ops, context);
     let command = exec.args.join(" ");
     let spec = Spec {
         read_only_rootfs: exec.mounts.first().is_some_and(|root| root.read_only),
@@ -342,10 +342,13 @@ fn once(
             groups: account.groups,
         },
         hostname: exec.hostname.clone(),
-        hosts: Some(hosts(&exec.hostname, &exec.extra_hosts, reach.host())),
-        resolv_conf: reach.resolv_conf()?,
+        hosts: Some(hosts(&exec.hostname, &exec.extra_hosts, attachment.host())),
+        resolv_conf: resolv_conf(&attachment)?,
         mounts: mounts.take_others(),
-        network: reach.network()?,
+        network: attachment.network().map_err(|source| ExecError::HostFile {
+            path: "/proc/self/ns/net",
+            source,
+        })?,
         privileges: match exec.security {
             Security::Sandbox => Privileges::Default,
             Security::Insecure => Privileges::Insecure,
@@ -463,68 +466,37 @@ fn hosts(hostname: &str, extra: &BTreeMap<String, String>, host: Option<Ipv4Addr
     text.into_bytes()
 }
 
-/// Whom the process can reach.
-enum Reach {
-    Nobody,
-    Host,
-    Outside(Lease),
+/// The network that a step asks for.
+fn attach_network(ops: &Ops, exec: &Exec) -> Result<Attachment, LeaseError> {
+    Ok(match (exec.network, exec.security) {
+        (Network::None, _) => Attachment::Nobody,
+        (Network::Host, _) => Attachment::Host,
+        (Network::Default, Security::Sandbox) => Attachment::Outside(ops.networks.lease()?),
+        (Network::Default, Security::Insecure) => Attachment::Outside(ops.networks.lease_once()?),
+    })
 }
 
-impl Reach {
-    fn of(ops: &Ops, exec: &Exec) -> Result<Self, LeaseError> {
-        Ok(match (exec.network, exec.security) {
-            (Network::None, _) => Self::Nobody,
-            (Network::Host, _) => Self::Host,
-            (Network::Default, Security::Sandbox) => Self::Outside(ops.networks.lease()?),
-            (Network::Default, Security::Insecure) => Self::Outside(ops.networks.lease_once()?),
-        })
+/// Says once for all steps that the way out is not the usual one.
+fn tell_reach(attachment: &Attachment, ops: &Ops, context: &Context<'_>) {
+    let Attachment::Outside(lease) = attachment else {
+        return;
+    };
+    if !matches!(lease.reach(), Reach::Translated) && !ops.told.swap(true, Ordering::Relaxed) {
+        let text = format!("rbuild: RUN reaches {}\n", lease.reach());
+        (context.log)(Stream::Stderr, text.as_bytes());
     }
+}
 
-    /// Where the machine itself is reached, if it is.
-    fn host(&self) -> Option<Ipv4Addr> {
-        match self {
-            Self::Nobody => None,
-            Self::Host => Some(Ipv4Addr::LOCALHOST),
-            Self::Outside(lease) => lease.host(),
-        }
-    }
-
-    /// Says once for all steps that the way out is not the usual one.
-    fn tell(&self, ops: &Ops, context: &Context<'_>) {
-        let Self::Outside(lease) = self else { return };
-        if !matches!(lease.reach(), network::Reach::Translated)
-            && !ops.told.swap(true, Ordering::Relaxed)
-        {
-            let text = format!("rbuild: RUN reaches {}\n", lease.reach());
-            (context.log)(Stream::Stderr, text.as_bytes());
-        }
-    }
-
-    fn network(&self) -> Result<sandbox::Network, ExecError> {
-        let namespace = |source| ExecError::HostFile {
-            path: "/proc/self/ns/net",
-            source,
-        };
-        Ok(match self {
-            Self::Nobody => sandbox::Network::None,
-            Self::Host => sandbox::Network::Host,
-            Self::Outside(lease) => {
-                sandbox::Network::Namespace(lease.namespace().map_err(namespace)?)
-            }
-        })
-    }
-
-    fn resolv_conf(&self) -> Result<Option<Vec<u8>>, ExecError> {
-        const PATH: &str = "/etc/resolv.conf";
-        match self {
-            Self::Nobody => Ok(Some(Vec::new())),
-            Self::Outside(lease) => Ok(Some(lease.resolv_conf().to_owned())),
-            Self::Host => match fs::read(PATH) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(source) => Err(ExecError::HostFile { path: PATH, source }),
-            },
-        }
+fn resolv_conf(attachment: &Attachment) -> Result<Option<Vec<u8>>, ExecError> {
+    const PATH: &str = "/etc/resolv.conf";
+    match attachment {
+        Attachment::Nobody => Ok(Some(Vec::new())),
+        Attachment::Outside(lease) => Ok(Some(lease.resolv_conf().to_owned())),
+        Attachment::Host => match fs::read(PATH) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ExecError::HostFile { path: PATH, source }),
+        },
     }
 }
 

@@ -28,7 +28,7 @@ use slirp::Slirp;
 
 pub use resolv::host_resolv_conf;
 
-use crate::sys;
+use crate::{Network, sys};
 
 /// Gives out namespaces. One for a process is enough; several processes share the bridge.
 ///
@@ -253,6 +253,37 @@ impl Drop for Lease {
         {
             self.shared.pool().free.push(namespace);
         }
+    }
+}
+
+/// The network of a process, held while it runs.
+#[derive(Debug)]
+pub enum Attachment {
+    /// None.
+    Nobody,
+    /// The host's.
+    Host,
+    /// One of its own, with a way out.
+    Outside(Lease),
+}
+
+impl Attachment {
+    /// Where the machine itself is reached, if it is.
+    pub fn host(&self) -> Option<Ipv4Addr> {
+        match self {
+            Attachment::Nobody => None,
+            Attachment::Host => Some(Ipv4Addr::LOCALHOST),
+            Attachment::Outside(lease) => lease.host(),
+        }
+    }
+
+    /// For [`Spec::network`](crate::Spec::network).
+    pub fn network(&self) -> io::Result<Network> {
+        Ok(match self {
+            Attachment::Nobody => Network::None,
+            Attachment::Host => Network::Host,
+            Attachment::Outside(lease) => Network::Namespace(lease.namespace()?),
+        })
     }
 }
 
