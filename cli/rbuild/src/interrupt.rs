@@ -23,11 +23,11 @@ impl Interrupt {
     /// When the system refuses the handlers or the thread that waits for them.
     pub(crate) fn watch(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let interrupt = Self::default();
-        let mut signals = Signals::new(
-            [SIGINT, SIGTERM, SIGHUP]
-                .into_iter()
-                .filter(|it| !is_ignored(*it)),
-        )?;
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let heeded = [SIGINT, SIGTERM, SIGHUP]
+            .into_iter()
+            .filter(|it| !ignores(&status, *it));
+        let mut signals = Signals::new(heeded)?;
         let seen = Arc::clone(&interrupt.signal);
         let wait = move || {
             let mut give_up = Some(give_up);
@@ -56,13 +56,8 @@ impl Interrupt {
     }
 }
 
-/// Whether whoever started us wants the signal to mean nothing, as `nohup` does. What the system
-/// does not tell is not ignored.
-fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    ignores(&status, signal)
-}
-
+/// Whether, as `/proc/self/status` tells it, whoever started us wants the signal to mean nothing, as
+/// `nohup` does. What the system does not tell is not ignored.
 fn ignores(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask
