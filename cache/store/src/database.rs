@@ -22,125 +22,8 @@ pub(crate) const FILE: &str = "db.sqlite";
 /// The schema this program writes, kept in `user_version`.
 const SCHEMA: i64 = MIGRATIONS.len() as i64 + 1;
 
-/// Times are microseconds since 1970, digests and keys their 32 bytes. `boot` and `synced` are
-/// explained in `durability`.
-const CREATE: &str = "
-CREATE TABLE blobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest BLOB NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    created INTEGER NOT NULL,
-    boot TEXT NOT NULL,
-    synced INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX blobs_unsynced ON blobs (id) WHERE synced = 0;
-CREATE TABLE snapshots (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    parent INTEGER,
-    diff_id BLOB,
-    chain_id BLOB,
-    content BLOB NOT NULL,
-    tree_root BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    created INTEGER NOT NULL,
-    boot TEXT NOT NULL,
-    synced INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX snapshots_parent ON snapshots (parent);
-CREATE INDEX snapshots_chain ON snapshots (chain_id) WHERE chain_id IS NOT NULL;
-CREATE INDEX snapshots_unsynced ON snapshots (id) WHERE synced = 0;
-CREATE TABLE layer_blobs (
-    diff_id BLOB NOT NULL,
-    compression TEXT NOT NULL,
-    digest BLOB NOT NULL,
-    size INTEGER NOT NULL,
-    PRIMARY KEY (diff_id, compression)
-) WITHOUT ROWID;
-CREATE TABLE results (
-    key BLOB PRIMARY KEY,
-    kind TEXT NOT NULL,
-    preimage TEXT NOT NULL,
-    name TEXT NOT NULL,
-    started INTEGER NOT NULL,
-    duration INTEGER NOT NULL,
-    created INTEGER NOT NULL,
-    project TEXT NOT NULL DEFAULT '',
-    made INTEGER,
-    used INTEGER NOT NULL DEFAULT 0,
-    uses INTEGER NOT NULL DEFAULT 0,
-    processor INTEGER,
-    memory INTEGER,
-    read INTEGER,
-    written INTEGER
-);
-CREATE INDEX results_name ON results (name, created);
-CREATE TABLE outputs (
-    key BLOB NOT NULL,
-    position INTEGER NOT NULL,
-    snapshot INTEGER,
-    PRIMARY KEY (key, position)
-) WITHOUT ROWID;
-CREATE INDEX outputs_snapshot ON outputs (snapshot);
-CREATE TABLE images (
-    id BLOB PRIMARY KEY,
-    top INTEGER,
-    diff_ids BLOB NOT NULL,
-    manifest BLOB,
-    created INTEGER,
-    size INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE names (
-    name TEXT PRIMARY KEY,
-    image BLOB NOT NULL,
-    tagged INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX names_image ON names (image);
-CREATE TABLE platforms (
-    name TEXT NOT NULL,
-    platform TEXT NOT NULL,
-    image BLOB NOT NULL,
-    PRIMARY KEY (name, platform)
-) WITHOUT ROWID;
-CREATE INDEX platforms_image ON platforms (image);
-CREATE TABLE leases (
-    owner TEXT NOT NULL,
-    lease INTEGER NOT NULL,
-    snapshot INTEGER,
-    digest BLOB
-);
-CREATE INDEX leases_owner ON leases (owner, lease);
-CREATE TABLE builds (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL,
-    started INTEGER NOT NULL,
-    duration INTEGER NOT NULL,
-    steps INTEGER NOT NULL,
-    cached INTEGER NOT NULL,
-    image BLOB,
-    error TEXT,
-    project TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE steps (
-    build INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    line INTEGER,
-    key BLOB NOT NULL,
-    why TEXT NOT NULL,
-    duration INTEGER,
-    failure TEXT,
-    PRIMARY KEY (build, position)
-) WITHOUT ROWID;
-CREATE INDEX steps_name ON steps (name, build);
-CREATE INDEX steps_key ON steps (key, build);
-CREATE TABLE mounts (
-    directory TEXT PRIMARY KEY,
-    id TEXT NOT NULL,
-    created INTEGER NOT NULL,
-    used INTEGER NOT NULL DEFAULT 0,
-    uses INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-";
+/// Schema 1.
+const FIRST: &str = include_str!("database/first.sql");
 
 /// What makes of each earlier schema the next one, the first of them of schema 1.
 const MIGRATIONS: &[&str] = &[
@@ -290,8 +173,8 @@ fn create(root: &Path, connection: &Connection) -> Result<(), OpenError> {
 
 fn write_schema(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(CREATE)?;
-    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.execute_batch(FIRST)?;
+    bring_up_to_date(&transaction, 1)?;
     transaction.commit()
 }
 
@@ -299,12 +182,16 @@ fn write_schema(connection: &Connection) -> rusqlite::Result<()> {
 fn migrate(connection: &Connection) -> Result<(), Fault> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     let found = version(&transaction)?;
+    bring_up_to_date(&transaction, found)?;
+    Ok(transaction.commit()?)
+}
+
+fn bring_up_to_date(transaction: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {
     let passed = usize::try_from(found - 1).unwrap_or(0);
     for migration in MIGRATIONS.iter().skip(passed) {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", SCHEMA)?;
-    Ok(transaction.commit()?)
+    transaction.pragma_update(None, "user_version", SCHEMA)
 }
 
 impl Store {
