@@ -221,7 +221,7 @@ enum Afterwards {
 }
 
 impl Lease {
-    /// The namespace, for [`Network::Namespace`](crate::Network::Namespace).
+    /// The namespace, for [`Network::Namespace`].
     pub fn namespace(&self) -> io::Result<OwnedFd> {
         self.inner().fd.try_clone()
     }
