@@ -41,7 +41,7 @@ install() {
 make_debian() {
     need mmdebstrap
     debian=$target/demo/debian.tar
-    [ -s "$debian" ] && return
+    [ -f "$debian" ] && return
     # The distribution, its mirror and its release, as this machine has them configured.
     . /etc/os-release
     local mirror
@@ -50,6 +50,6 @@ make_debian() {
     [ -n "$mirror" ] || fail "apt has no source for $VERSION_CODENAME"
     say "making a base image of $ID $VERSION_CODENAME from $mirror (half a minute; kept in $debian)"
     mkdir -p "$target/demo"
-    as_root mmdebstrap --quiet --variant=minbase "$VERSION_CODENAME" "$debian.part" "$mirror"
+    as_root mmdebstrap --quiet --format=tar --variant=minbase "$VERSION_CODENAME" "$debian.part" "$mirror"
     as_root mv "$debian.part" "$debian"
 }
