@@ -57,6 +57,8 @@ fn a_build_of_twenty_cached_steps_never_waits_for_the_disk_as_root() {
         assert_eq!(calls.get(waits), None, "{calls:?}");
     }
     assert_eq!(calls.get("mount"), None, "nothing below a hit is mounted");
-    let all: u64 = calls.values().sum();
+    // How often threads look for each other depends on what else the machine does.
+    let between_threads = ["futex", "sched_yield"].map(|call| calls.get(call).unwrap_or(&0));
+    let all = calls.values().sum::<u64>() - between_threads.into_iter().sum::<u64>();
     assert!(all < 1000, "{all} calls: {calls:?}");
 }
