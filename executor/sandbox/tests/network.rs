@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod lab;
 mod room;
 
 use std::net::{TcpListener, UdpSocket};
 
+use lab::{Lab, SERVERS};
 use room::{Ran, Room, finish};
 use sandbox::network::{Lease, Networks, Reach};
 use sandbox::{Network, Privileges, spawn};
@@ -142,7 +144,7 @@ fn root_only_where_there_is_no_translation_the_lease_says_what_is_instead() {
     };
     let all = said();
     assert!(
-        all.contains("nothing: `nft` is not installed; `slirp4netns` is not installed\nlo\n"),
+        all.contains("nothing: `nft` is not installed (package `nftables`); `slirp4netns` is not installed\nlo\n"),
         "{all}"
     );
     let slirp =
@@ -150,6 +152,104 @@ fn root_only_where_there_is_no_translation_the_lease_says_what_is_instead() {
     if let Some(slirp) = slirp.iter().find(|it| it.exists()) {
         std::os::unix::fs::symlink(slirp, path.path().join("slirp4netns")).unwrap();
         let all = said();
-        assert!(all.contains("the outside, through slirp4netns: `nft` is not installed\neth0\nlo\nnameserver 10.0.2.3\n"), "{all}");
+        assert!(all.contains("the outside, through slirp4netns: `nft` is not installed (package `nftables`)\neth0\nlo\nnameserver 10.0.2.3\n"), "{all}");
+    }
+}
+
+/// Not a test of its own.
+#[test]
+fn root_only_guest_of_a_lab() {
+    lab::guest();
+}
+
+/// Asks both servers who the asker is.
+fn ask_both() -> String {
+    SERVERS
+        .map(|it| format!("nc -w 5 {it} 80 < /dev/null || echo {it}: nobody;"))
+        .concat()
+}
+
+const TRANSLATED: &str = "the outside, with translated addresses\n";
+
+#[test]
+fn root_only_both_families_reach_out_as_the_host_which_is_afterwards_as_before() {
+    let script = format!(
+        "{} ping -c 1 -W 5 ::1 > /dev/null && echo loopback; ip -o -6 addr show eth0 scope global | grep -o 'fd[^ ]*.*'; \
+         cat /proc/sys/net/ipv6/conf/eth0/accept_ra",
+        ask_both()
+    );
+    let seen = Lab::new().lease(&script);
+    let expected = format!(
+        "{TRANSLATED}203.0.113.2\n2001:db8:113::2\nloopback\n\
+         fd72:6275:696c:64::2/64 scope global flags 02 \\       valid_lft forever preferred_lft forever\n0\n"
+    );
+    assert_eq!(seen.said, expected);
+    assert_eq!(seen.left, "");
+}
+
+#[test]
+fn root_only_where_the_host_has_one_family_its_namespaces_have_that_one() {
+    let script = format!(
+        "{} ip -o addr show eth0 | wc -l; ip -6 route | wc -l",
+        ask_both()
+    );
+    let ways = [
+        "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6",
+        "ip -6 route del default",
+    ];
+    for way in ways {
+        let seen = Lab::new().with(way).lease(&script);
+        let expected = format!("{TRANSLATED}203.0.113.2\n2001:db8:51::1: nobody\n1\n0\n");
+        assert_eq!(
+            seen.said.replace(
+                "nc: can't connect to remote host (2001:db8:51::1): Network is unreachable\n",
+                ""
+            ),
+            expected,
+            "{way}"
+        );
+        assert_eq!(seen.left, "", "{way}");
+    }
+    let seen = Lab::new().with("ip route del default").lease(&script);
+    assert!(
+        seen.said
+            .contains("198.51.100.1: nobody\n2001:db8:113::2\n"),
+        "{seen:?}"
+    );
+    assert_eq!(seen.left, "");
+}
+
+#[test]
+fn root_only_nobody_else_is_forwarded_for() {
+    // A stranger who knows the way to a network behind the host, and an interface of the host to it.
+    let stranger = "ip link add behind type veth peer name beyond; ip link set behind addrgenmode none; ip link set beyond addrgenmode none; ip link set beyond up; ip addr add 198.18.0.1/24 dev behind; ip addr add 2001:db8:18::1/64 dev behind nodad; \
+                    ip link set behind up; ip -n outside route add 198.18.0.0/24 via 203.0.113.2; \
+                    ip -n outside route add 2001:db8:18::/64 via 2001:db8:113::2; \
+                    nft 'table inet watch { chain out { type filter hook postrouting priority 0; ip daddr 198.18.0.9 counter; ip6 daddr 2001:db8:18::9 counter; }; }'; \
+                    (while sleep 0.2; do for it in 198.18.0.9 2001:db8:18::9; do \
+                        ip netns exec outside busybox ping -c 1 -W 1 $it; done; done) > /dev/null 2>&1 & trap 'kill %1' EXIT";
+    // The namespace is there as long as the stranger needs.
+    let seen = Lab::new().with(stranger).lease("sleep 3");
+    assert_eq!(seen.said, TRANSLATED);
+    assert_eq!(seen.left, "", "what was forwarded was counted");
+}
+
+#[test]
+fn root_only_neighbours_do_not_reach_each_other_by_way_of_the_host() {
+    let networks = Networks::default();
+    let (first, second) = (networks.lease().unwrap(), networks.lease().unwrap());
+    let room = Room::new();
+    let script = "ip -o addr show eth0 scope global | sed 's/.*inet6* \\([^/]*\\).*/\\1/'; ip route show default | sed 's/.*via \\([^ ]*\\).*/gateway \\1/'";
+    let seen = run(&room, &second, script).stdout;
+    let (addresses, gateway) = seen.split_once("gateway ").unwrap();
+    for address in addresses.lines().filter(|it| it.contains('.')) {
+        // Not even where one of them could change its routes.
+        let mut spec = room.spec(&format!(
+            "ip route add {address} via {gateway}; ping -c 1 -W 1 {address} > /dev/null && echo there || echo nobody",
+            gateway = gateway.trim()
+        ));
+        spec.network = Network::Namespace(first.namespace().unwrap());
+        spec.privileges = Privileges::Insecure;
+        assert_eq!(finish(spawn(spec).unwrap()).stdout, "nobody\n", "{address}");
     }
 }

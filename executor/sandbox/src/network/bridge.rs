@@ -8,26 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::changes::{self, Changes};
+use super::routes::{self, Family, Route};
+use super::subnets::Subnets;
 use super::talk::{Answer, Link, talk};
-use super::{elsewhere, translation};
+use super::{elsewhere, forwarding, translation};
 use crate::{program, rootless, sys};
 
 /// Its name.
 pub(super) const NAME: &str = "rbuild0";
-
-const PREFIX: u8 = 16;
-
-/// Networks to choose from, by their first two bytes: the first that the host has no route to.
-const NETWORKS: [(u8, u8); 8] = [
-    (10, 210),
-    (10, 211),
-    (10, 212),
-    (10, 213),
-    (172, 30),
-    (172, 31),
-    (192, 168),
-    (10, 250),
-];
 
 /// Whether there is one, or could be.
 pub(super) fn prospect() -> Answer<()> {
@@ -35,7 +24,7 @@ pub(super) fn prospect() -> Answer<()> {
     if program::find("nft").is_none() {
         return Err("`nft` is not installed (package `nftables`)".to_owned());
     }
-    translation::uplink().map(drop)
+    Uplinks::find(&routes::read()).map(drop)
 }
 
 fn allowed() -> Answer<()> {
@@ -46,12 +35,43 @@ fn allowed() -> Answer<()> {
     }
 }
 
+/// The interfaces that lead outside, at least one.
+struct Uplinks {
+    four: Option<String>,
+    six: Option<String>,
+}
+
+impl Uplinks {
+    fn find(routes: &[Route]) -> Answer<Uplinks> {
+        let of = |family| routes::uplink(routes, family).map(str::to_owned);
+        let (four, six) = (of(Family::Four), of(Family::Six));
+        if four.is_none() && six.is_none() {
+            return Err("the host itself has no default route".to_owned());
+        }
+        Ok(Uplinks { four, six })
+    }
+
+    fn of(&self, family: Family) -> Option<&str> {
+        match family {
+            Family::Four => self.four.as_deref(),
+            Family::Six => self.six.as_deref(),
+        }
+    }
+
+    fn first(&self) -> &str {
+        let first = self.four.as_ref().or(self.six.as_ref());
+        first.expect("`find` gives none without one")
+    }
+}
+
 /// The bridge, while this process uses it.
 #[derive(Debug)]
 pub(super) struct Bridge {
     state: PathBuf,
     link: Link,
-    network: (u8, u8),
+    subnets: Subnets,
+    /// Where the outside is reached.
+    outside: Vec<Family>,
     /// Locked by every process that uses the bridge, shared; whoever gets it for itself is the last.
     users: File,
 }
@@ -70,36 +90,23 @@ impl Bridge {
             .map_err(|it| because("no lock")(it.into()))?;
         // Not before: a last user who is just leaving takes it away.
         fs::create_dir_all(state.join("addresses")).map_err(because("no directory"))?;
-        let uplink = translation::uplink()?;
-        let (link, network, new) = talk(async |netlink| {
-            let mtu = netlink.find(&uplink).await?.map_or(1500, |it| it.mtu);
-            let old = netlink.find(NAME).await?;
-            // A bridge without ports forgets what it can carry; the uplink is what counts.
-            let link = Link {
-                mtu,
-                ..netlink.add_bridge(NAME, mtu).await?
-            };
-            if let (Some(_), Some(address)) = (old, netlink.address(link).await?) {
-                let [a, b, ..] = address.octets();
-                return Ok((link, (a, b), false));
-            }
-            let network = free_network(&translation::routes())?;
-            netlink
-                .add_address(link, Ipv4Addr::new(network.0, network.1, 0, 1), PREFIX)
-                .await?;
-            netlink.up(NAME).await?;
-            Ok((link, network, true))
-        })?;
-        let bridge = Bridge {
+        let routes = routes::read();
+        let uplinks = Uplinks::find(&routes)?;
+        let (link, subnets, age) = find_or_make(&routes, uplinks.first())?;
+        let mut bridge = Bridge {
             state: state.to_owned(),
             link,
-            network,
+            subnets,
+            outside: Vec::new(),
             users,
         };
-        if new || !ready(state).exists() {
-            let started = translation::start(state, &uplink, network)
-                .and_then(|()| fs::write(ready(state), "").map_err(because("no file")));
-            if let Err(reason) = started {
+        let started = match (age, reached(state)) {
+            (Age::Old, Some(families)) => Ok(families),
+            _ => bridge.start(&uplinks),
+        };
+        match started {
+            Ok(families) => bridge.outside = families,
+            Err(reason) => {
                 // The drop of `bridge` takes away what was made, and takes the lock for that.
                 drop(lock);
                 drop(bridge);
@@ -109,32 +116,63 @@ impl Bridge {
         Ok(bridge)
     }
 
-    /// The bridge's own address, at which the machine is reached.
-    pub(super) fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::new(self.network.0, self.network.1, 0, 1)
+    /// Sets up translation and forwarding, and says for what.
+    fn start(&self, uplinks: &Uplinks) -> Answer<Vec<Family>> {
+        let changes = Changes::new(&self.state);
+        let uplink = |family| Some((family, uplinks.of(family)?));
+        let uplinks: Vec<_> = [Family::Four, Family::Six]
+            .into_iter()
+            .filter(|it| self.subnets.has(*it))
+            .filter_map(uplink)
+            .collect();
+        let mut others = Vec::new();
+        for (family, uplink) in &uplinks {
+            others.push((*family, forwarding::others(&changes, *family, uplink)?));
+        }
+        // In this order: nothing is forwarded of which the rules do not know yet.
+        translation::start(&self.subnets, &others)?;
+        for (family, uplink) in &uplinks {
+            forwarding::start(&changes, *family, uplink)?;
+        }
+        let families: Vec<_> = uplinks.into_iter().map(|it| it.0).collect();
+        let names: Vec<_> = families.iter().map(|it| translation::name(*it)).collect();
+        let ready = ready(&self.state);
+        fs::write(&ready, names.join(" "))
+            .map_err(|it| format!("cannot write `{}`: {it}", ready.display()))?;
+        Ok(families)
     }
 
-    /// Gives a namespace an interface, an address and a route; the address is its own while the file is held.
+    /// The bridge's own address, at which the machine is reached.
+    pub(super) fn gateway(&self) -> Ipv4Addr {
+        self.subnets.gateway()
+    }
+
+    /// Gives a namespace an interface, addresses and routes; the addresses are its own while the file is held.
     pub(super) fn connect(&self, namespace: BorrowedFd<'_>) -> Answer<File> {
-        let (index, address) = self.pair(namespace)?;
-        let [high, low] = index.to_be_bytes();
-        let own = Ipv4Addr::new(self.network.0, self.network.1, high, low);
-        let gateway = self.gateway();
+        let (number, held) = self.pair(namespace)?;
+        let gateways = self.outside.iter().map(|it| self.subnets.gateway_of(*it));
+        let gateways: Vec<_> = gateways.flatten().collect();
         let configure = || {
             sys::enter_network(namespace)?;
+            settle("eth0", &self.subnets).map_err(io::Error::other)?;
             let done = talk(async |netlink| {
                 let link = netlink
                     .find("eth0")
                     .await?
                     .ok_or("the interface vanished")?;
-                netlink.add_address(link, own, PREFIX).await?;
+                for address in self.subnets.members(number) {
+                    netlink.add_address(link, address).await?;
+                }
                 netlink.up("eth0").await?;
-                netlink.add_default_route(gateway).await
+                for gateway in &gateways {
+                    netlink.add_default_route(*gateway).await?;
+                }
+                Ok(())
             });
             done.map_err(io::Error::other)
         };
         elsewhere(configure).map_err(|it| it.to_string())?;
-        Ok(address)
+        Ok(held)
     }
 
     /// Takes the first free address and makes the interface that is named for it.
@@ -156,6 +194,49 @@ impl Bridge {
         }
         Err("all addresses are in use".to_owned())
     }
+}
+
+/// Whether a bridge was there before.
+enum Age {
+    Old,
+    New,
+}
+
+fn find_or_make(routes: &[Route], uplink: &str) -> Answer<(Link, Subnets, Age)> {
+    talk(async |netlink| {
+        let mtu = netlink.find(uplink).await?.map_or(1500, |it| it.mtu);
+        let old = netlink.find(NAME).await?;
+        // A bridge without ports forgets what it can carry; the uplink is what counts.
+        let link = Link {
+            mtu,
+            ..netlink.add_bridge(NAME, mtu).await?
+        };
+        if old.is_some()
+            && let Some(subnets) = Subnets::of(&netlink.addresses(link).await?)
+        {
+            return Ok((link, subnets, Age::Old));
+        }
+        let subnets = Subnets::choose(routes)?;
+        settle(NAME, &subnets)?;
+        for address in subnets.gateways() {
+            netlink.add_address(link, address).await?;
+        }
+        netlink.up(NAME).await?;
+        Ok((link, subnets, Age::New))
+    })
+}
+
+/// Tells an interface of ours, before it is up, that what it gets is all there is to IPv6 on it: no address that it
+/// would make up where there is none to be had, and no route that a neighbour advertises.
+fn settle(interface: &str, subnets: &Subnets) -> Answer<()> {
+    let setting = |name: &str| format!("ipv6/conf/{interface}/{name}");
+    if !changes::exists(&setting("disable_ipv6")) {
+        return Ok(());
+    }
+    let disabled = if subnets.has(Family::Six) { "0" } else { "1" };
+    changes::set(&setting("accept_ra"), "0")?;
+    changes::set(&setting("accept_dad"), "0")?;
+    changes::set(&setting("disable_ipv6"), disabled)
 }
 
 /// Takes away the bridge of users of whom the last was killed. Costs one look where there is none.
@@ -182,7 +263,12 @@ fn close(state: &Path, users: &File) -> io::Result<()> {
     })?;
     // Both take the kernel its time, and neither needs the other.
     let removed = std::thread::scope(|scope| {
-        scope.spawn(|| translation::stop(state));
+        scope.spawn(|| {
+            Changes::new(state).undo();
+            if let Err(error) = translation::stop() {
+                tracing::warn!(%error, "rules of the network stay");
+            }
+        });
         talk(async |netlink| match netlink.find(NAME).await? {
             Some(link) => netlink.remove(link).await,
             None => Ok(()),
@@ -192,9 +278,20 @@ fn close(state: &Path, users: &File) -> io::Result<()> {
     fs::remove_dir_all(state.join("addresses"))
 }
 
-/// Says that translation and forwarding are set up.
+/// Says for which families translation and forwarding are set up.
 fn ready(state: &Path) -> PathBuf {
     state.join("ready")
+}
+
+/// Where the outside is reached through the bridge, if that is set up.
+fn reached(state: &Path) -> Option<Vec<Family>> {
+    let names = fs::read_to_string(ready(state)).ok()?;
+    let is_named = |family: &Family| names.split(' ').any(|it| it == translation::name(*family));
+    let families: Vec<_> = [Family::Four, Family::Six]
+        .into_iter()
+        .filter(is_named)
+        .collect();
+    (!families.is_empty()).then_some(families)
 }
 
 impl Drop for Bridge {
@@ -203,22 +300,6 @@ impl Drop for Bridge {
             tracing::warn!(%error, "the bridge `{NAME}` stays");
         }
     }
-}
-
-/// The first network that no route (address, mask) of the host overlaps.
-fn free_network(routes: &[(u32, u32)]) -> Answer<(u8, u8)> {
-    let overlaps = |(a, b): (u8, u8)| {
-        let ours = u32::from(Ipv4Addr::new(a, b, 0, 0));
-        routes.iter().any(|(address, mask)| {
-            let mask = mask & 0xffff_0000;
-            // The default route overlaps everything and means nothing here.
-            mask != 0 && ours & mask == address & mask
-        })
-    };
-    NETWORKS
-        .into_iter()
-        .find(|it| !overlaps(*it))
-        .ok_or_else(|| "no private network is free for the bridge".to_owned())
 }
 
 fn file(path: &Path) -> io::Result<File> {
@@ -234,24 +315,4 @@ fn locked(path: &Path) -> io::Result<File> {
     let file = file(path)?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_that_the_host_routes_to_is_left_alone() {
-        let route = |address: [u8; 4], mask: u32| (u32::from(Ipv4Addr::from(address)), mask);
-        assert_eq!(free_network(&[]), Ok((10, 210)));
-        assert_eq!(free_network(&[route([0, 0, 0, 0], 0)]), Ok((10, 210)));
-        assert_eq!(
-            free_network(&[route([10, 210, 3, 0], 0xffff_ff00)]),
-            Ok((10, 211))
-        );
-        assert_eq!(
-            free_network(&[route([10, 0, 0, 0], 0xff00_0000)]),
-            Ok((172, 30))
-        );
-    }
 }

@@ -10,8 +10,12 @@
 //! is taken over by the next, or taken away if that has no use for it.
 
 mod bridge;
+mod changes;
+mod forwarding;
 mod resolv;
+mod routes;
 mod slirp;
+mod subnets;
 mod talk;
 mod translation;
 

@@ -1,12 +1,14 @@
 //! Talking to the kernel about interfaces, addresses and routes of the calling thread's namespace.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::subnets::Address;
 
 /// What went wrong, with the question that was asked.
 pub(super) type Answer<T> = Result<T, String>;
@@ -117,19 +119,14 @@ impl Netlink {
         Ok(true)
     }
 
-    pub(super) async fn add_address(
-        &self,
-        link: Link,
-        address: Ipv4Addr,
-        prefix: u8,
-    ) -> Answer<()> {
-        match self
-            .0
-            .address()
-            .add(link.index, address.into(), prefix)
-            .execute()
-            .await
-        {
+    /// Gives an interface an address that nobody is asked about first.
+    pub(super) async fn add_address(&self, link: Link, address: Address) -> Answer<()> {
+        let (address, prefix) = address;
+        let mut request = self.0.address().add(link.index, address, prefix);
+        if address.is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        match request.execute().await {
             Err(error) if errno(&error) != Some(libc::EEXIST) => {
                 Err(format!("giving address {address}: {error}"))
             }
@@ -137,32 +134,32 @@ impl Netlink {
         }
     }
 
-    /// The first IPv4 address of an interface.
-    pub(super) async fn address(&self, link: Link) -> Answer<Option<Ipv4Addr>> {
-        let mut found = self
+    /// The addresses of an interface.
+    pub(super) async fn addresses(&self, link: Link) -> Answer<Vec<IpAddr>> {
+        let found = self
             .0
             .address()
             .get()
             .set_link_index_filter(link.index)
             .execute();
-        while let Some(message) = found
-            .try_next()
+        let messages: Vec<_> = found
+            .try_collect()
             .await
-            .map_err(|it| format!("asking for addresses: {it}"))?
-        {
-            for attribute in message.attributes {
-                if let AddressAttribute::Address(std::net::IpAddr::V4(address)) = attribute {
-                    return Ok(Some(address));
-                }
-            }
-        }
-        Ok(None)
+            .map_err(|it| format!("asking for addresses: {it}"))?;
+        let attributes = messages.into_iter().flat_map(|it| it.attributes);
+        Ok(attributes
+            .filter_map(|it| match it {
+                AddressAttribute::Address(address) => Some(address),
+                _ => None,
+            })
+            .collect())
     }
 
-    pub(super) async fn add_default_route(&self, gateway: Ipv4Addr) -> Answer<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .gateway(gateway)
-            .build();
+    pub(super) async fn add_default_route(&self, gateway: IpAddr) -> Answer<()> {
+        let route = match gateway {
+            IpAddr::V4(it) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(it).build(),
+            IpAddr::V6(it) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(it).build(),
+        };
         let done = self.0.route().add(route).execute().await;
         done.map_err(|it| format!("adding the route through {gateway}: {it}"))
     }

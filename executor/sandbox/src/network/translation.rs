@@ -1,98 +1,70 @@
-//! Address translation and forwarding between the bridge and the interface that leads outside.
+//! The rules of address translation between the bridge and the interfaces that lead outside.
 
-use std::fs;
-use std::io::Write;
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
 
 use super::bridge::NAME;
+use super::changes;
+use super::forwarding::Others;
+use super::routes::Family;
+use super::subnets::Subnets;
 use super::talk::Answer;
 
-/// The interface of the default route with the lowest metric.
-pub(super) fn uplink() -> Answer<String> {
-    let table = fs::read_to_string("/proc/net/route")
-        .map_err(|it| format!("cannot read the routes: {it}"))?;
-    default_interface(&table).ok_or_else(|| "the host itself has no default route".to_owned())
+/// Makes the rules for each of these families, or makes them anew.
+pub(super) fn start(subnets: &Subnets, families: &[(Family, Others)]) -> Answer<()> {
+    let rules: Vec<_> = families
+        .iter()
+        .filter_map(|(family, others)| {
+            let network = subnets.written(*family)?;
+            Some(rules(*family, &network, others))
+        })
+        .collect();
+    nft(&rules.concat()).map(drop)
 }
 
-fn default_interface(table: &str) -> Option<String> {
-    let defaults = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [interface, "00000000", _, _, _, _, metric, "00000000", ..] = fields[..] else {
-            return None;
-        };
-        Some((metric.parse::<u32>().ok()?, interface))
-    });
-    defaults.min().map(|it| it.1.to_owned())
-}
-
-/// All IPv4 routes of the host: address and mask.
-pub(super) fn routes() -> Vec<(u32, u32)> {
-    // The kernel prints the bytes as they lie in memory.
-    let number = |it: &str| {
-        u32::from_str_radix(it, 16)
-            .ok()
-            .map(|it| u32::from_be_bytes(it.to_ne_bytes()))
-    };
-    let table = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let route = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        Some((number(fields.get(1)?)?, number(fields.get(7)?)?))
-    };
-    table.lines().skip(1).filter_map(route).collect()
-}
-
-/// Switches on what the namespaces need to get out. What it changes on the uplink it notes in `state`.
-pub(super) fn start(state: &Path, uplink: &str, network: (u8, u8)) -> Answer<()> {
-    set_forwarding(NAME, "1")?;
-    let before = forwarding(uplink)?;
-    if before != "1" {
-        let note = state.join("uplink");
-        fs::write(&note, uplink)
-            .map_err(|it| format!("cannot write `{}`: {it}", note.display()))?;
-        set_forwarding(uplink, "1")?;
+/// Takes away what [`start`] made.
+pub(super) fn stop() -> Answer<()> {
+    let mut rules = without(Family::Four);
+    if changes::exists("ipv6") {
+        rules += &without(Family::Six);
     }
-    let only_ours = state.join("uplink").exists();
-    nft(&rules(uplink, network, only_ours))
+    nft(&rules).map(drop)
 }
 
-/// Takes back what [`start`] did.
-pub(super) fn stop(state: &Path) {
-    let note = state.join("uplink");
-    let uplink = fs::read_to_string(&note).ok();
-    let stopped = uplink.map_or(Ok(()), |uplink| set_forwarding(&uplink, "0"));
-    let removed = nft("table ip rbuild {}\ndelete table ip rbuild\n");
-    for result in [stopped, removed] {
-        if let Err(error) = result {
-            tracing::warn!(%error, "something of the network stays");
-        }
+/// How `nft` calls a family.
+pub(super) fn name(family: Family) -> &'static str {
+    match family {
+        Family::Four => "ip",
+        Family::Six => "ip6",
     }
-    let _ = fs::remove_file(note);
 }
 
-/// The rules as `nft` reads them; the first two lines make it a replacement.
+/// Removing a table that is not there is an error, making one that is there is none.
+fn without(family: Family) -> String {
+    let table = format!("table {} rbuild", name(family));
+    format!("{table} {{}}\ndelete {table}\n")
+}
+
+/// A table as `nft` reads it, in the place of what it was before.
 ///
-/// Where forwarding was off on the uplink before (`only_ours`), whatever else comes in there is
-/// dropped instead of forwarded, as it was before.
-fn rules(uplink: &str, (a, b): (u8, u8), only_ours: bool) -> String {
-    let network = Ipv4Addr::new(a, b, 0, 0);
-    let others = if only_ours {
-        format!("iifname \"{uplink}\" drop")
-    } else {
-        String::new()
+/// Two namespaces reach each other neither over the bridge, whose ports are isolated, nor by way of
+/// the host.
+fn rules(family: Family, network: &str, others: &Others) -> String {
+    let others = match others {
+        Others::AsBefore => String::new(),
+        Others::From(uplink) => format!("iifname \"{uplink}\" drop"),
+        Others::All => "drop".to_owned(),
     };
+    let (without, name) = (without(family), name(family));
     format!(
-        r#"table ip rbuild {{}}
-delete table ip rbuild
-table ip rbuild {{
+        r#"{without}table {name} rbuild {{
     chain postrouting {{
         type nat hook postrouting priority srcnat; policy accept;
-        ip saddr {network}/16 oifname != "{NAME}" masquerade
+        {name} saddr {network} oifname != "{NAME}" masquerade
     }}
     chain forward {{
         type filter hook forward priority filter; policy accept;
-        iifname "{NAME}" accept
+        iifname "{NAME}" oifname != "{NAME}" accept
         oifname "{NAME}" ct state established,related accept
         oifname "{NAME}" drop
         {others}
@@ -102,25 +74,27 @@ table ip rbuild {{
     )
 }
 
-fn nft(rules: &str) -> Answer<()> {
+/// Has `nft` do something, and gives what it says.
+pub(super) fn nft(commands: &str) -> Answer<String> {
     let command = Command::new("nft")
-        .args(["-f", "-"])
+        .args(["-a", "-f", "-"])
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let mut process = command.map_err(|it| match it.kind() {
-        std::io::ErrorKind::NotFound => "`nft` is not installed".to_owned(),
+        ErrorKind::NotFound => "`nft` is not installed (package `nftables`)".to_owned(),
         _ => format!("cannot run `nft`: {it}"),
     })?;
     if let Some(mut stdin) = process.stdin.take() {
         // If it does not read, its exit status tells why.
-        let _ = stdin.write_all(rules.as_bytes());
+        let _ = stdin.write_all(commands.as_bytes());
     }
     let output = process
         .wait_with_output()
         .map_err(|it| format!("cannot wait for `nft`: {it}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let message = String::from_utf8_lossy(&output.stderr);
     Err(format!(
@@ -129,41 +103,22 @@ fn nft(rules: &str) -> Answer<()> {
     ))
 }
 
-fn switch(interface: &str) -> PathBuf {
-    Path::new("/proc/sys/net/ipv4/conf")
-        .join(interface)
-        .join("forwarding")
-}
-
-fn forwarding(interface: &str) -> Answer<String> {
-    let value = fs::read_to_string(switch(interface));
-    value
-        .map(|it| it.trim().to_owned())
-        .map_err(|it| format!("cannot read the forwarding of `{interface}`: {it}"))
-}
-
-fn set_forwarding(interface: &str, value: &str) -> Answer<()> {
-    let done = fs::write(switch(interface), value);
-    done.map_err(|it| format!("cannot switch the forwarding of `{interface}` to {value}: {it}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_default_route_with_the_lowest_metric_counts() {
-        let table = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
-                     wlan0 00000000 010200C0 0003 0 0 600 00000000 0 0 0\n\
-                     eth0 00000000 010200C0 0003 0 0 100 00000000 0 0 0\n\
-                     eth0 000200C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n";
-        assert_eq!(default_interface(table).as_deref(), Some("eth0"));
-        assert_eq!(default_interface("Iface Destination\n"), None);
-    }
-
-    #[test]
     fn what_was_not_forwarded_before_is_dropped() {
-        assert!(rules("eth0", (10, 210), true).contains("iifname \"eth0\" drop"));
-        assert!(!rules("eth0", (10, 210), false).contains("eth0"));
+        let dropped = |others: &Others| {
+            let rules = rules(Family::Six, "fd72::/64", others);
+            let rest = rules.split_once("oifname \"rbuild0\" drop\n").unwrap().1;
+            rest.lines().next().unwrap().trim().to_owned()
+        };
+        assert_eq!(dropped(&Others::AsBefore), "");
+        assert_eq!(
+            dropped(&Others::From("eth0".to_owned())),
+            "iifname \"eth0\" drop"
+        );
+        assert_eq!(dropped(&Others::All), "drop");
     }
 }

@@ -1,0 +1,183 @@
+//! A machine of our own: a host in namespaces, and an outside that knows nothing of what is behind the host.
+//!
+//! The host is a process in a network and a mount namespace; its `/run` is empty. The outside is a namespace called
+//! `outside` at the other end of the host's only interface, `up0`. In it a server at port 80 tells everybody who he is.
+//! A test file that has a lab has a test called [`GUEST`] that calls [`guest`].
+
+#![expect(clippy::unwrap_used, reason = "test support")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what the guest says is read by the test"
+)]
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use rustix::thread::LinkNameSpaceType;
+
+use crate::room::{Room, finish};
+use sandbox::network::Networks;
+use sandbox::{Network, spawn};
+
+/// The test that [`Lab::lease`] runs on the host. Elsewhere it does nothing.
+pub(crate) const GUEST: &str = "root_only_guest_of_a_lab";
+
+/// Where the server of the outside is, in both families.
+pub(crate) const SERVERS: [&str; 2] = ["198.51.100.1", "2001:db8:51::1"];
+
+/// What the host has at first, and what it is like. Everything in `/proc/sys/net` counts but what counts itself.
+const HOST: &str = r#"
+mount -t tmpfs tmpfs /run
+ip link set lo up
+ip netns add outside
+ip link add up0 type veth peer name up1 netns outside
+ip -n outside link set lo up
+ip -n outside link set up1 up
+ip -n outside addr add 203.0.113.1/24 dev up1
+ip -n outside addr add 198.51.100.1/32 dev lo
+ip -n outside addr add 2001:db8:113::1/64 dev up1 nodad
+ip -n outside addr add 2001:db8:51::1/128 dev lo
+ip addr add 203.0.113.2/24 dev up0
+ip addr add 2001:db8:113::2/64 dev up0 nodad
+ip link set up0 addrgenmode none
+ip link set up0 up
+until ip -o link show up0 | grep -q 'state UP'; do sleep 0.01; done
+ip route add default via 203.0.113.1
+ip route add default via 2001:db8:113::1
+picture() {
+    nft list ruleset; ip -o link; ip -o addr; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all
+    find /run ! -name lock ! -name users ! -path /run/rbuild ! -path /run/rbuild/network
+    find /proc/sys/net -type f ! -name '*_count' ! -name 'nf_log*' -exec grep -H '' '{}' + 2>/dev/null | sort
+}
+"#;
+
+/// How it is to be.
+pub(crate) struct Lab {
+    setup: String,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// What the lease said of itself, and the process that had it.
+    pub(crate) said: String,
+    /// How the host differs from what it was before, as lines of `diff`.
+    pub(crate) left: String,
+}
+
+impl Lab {
+    pub(crate) fn new() -> Lab {
+        Lab {
+            setup: HOST.to_owned(),
+        }
+    }
+
+    /// More lines of a shell that make the host what it is.
+    pub(crate) fn with(mut self, lines: &str) -> Lab {
+        self.setup.push_str(lines);
+        self.setup.push('\n');
+        self
+    }
+
+    /// Takes a lease on the host and runs a script in it.
+    pub(crate) fn lease(&self, script: &str) -> Seen {
+        let marker = "--- left:";
+        let line = format!(
+            "\"$0\" --exact {GUEST} --nocapture; echo {marker}
+            for attempt in $(seq 100); do
+                picture > /tmp/after; diff /tmp/before /tmp/after > /tmp/left && break; sleep 0.1
+            done
+            cat /tmp/left"
+        );
+        let output = self.run(&line, script);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        let (said, left) = text
+            .split_once(&format!("{marker}\n"))
+            .unwrap_or_else(|| panic!("no picture in {text}{complaints}"));
+        let (_, said) = said
+            .split_once("--- said:\n")
+            .unwrap_or_else(|| panic!("no lease in {text}{complaints}"));
+        let (said, _) = said.split_once("--- end\n").unwrap_or((said, ""));
+        Seen {
+            said: said.to_owned(),
+            left: left.to_owned(),
+        }
+    }
+
+    fn run(&self, line: &str, script: &str) -> Output {
+        let setup = format!(
+            "set -e\nmount -t tmpfs tmpfs /tmp\n{}\npicture > /tmp/before\nset +e\n{line}",
+            self.setup
+        );
+        Command::new("unshare")
+            .args(["-n", "-m", "bash", "-c", &setup])
+            .arg(std::env::current_exe().unwrap())
+            .env("LAB_SCRIPT", script)
+            .env_remove("TMPDIR")
+            .output()
+            .unwrap()
+    }
+}
+
+/// What happens on the host.
+pub(crate) fn guest() {
+    let Some(script) = std::env::var_os("LAB_SCRIPT") else {
+        return;
+    };
+    serve();
+    let networks = Networks::default();
+    let lease = networks.lease().unwrap();
+    let room = Room::new();
+    let mut spec = room.spec(script.to_str().unwrap());
+    spec.network = Network::Namespace(lease.namespace().unwrap());
+    spec.resolv_conf = Some(lease.resolv_conf().to_vec());
+    let ran = finish(spawn(spec).unwrap());
+    println!("--- said:\n{}\n{}--- end", lease.reach(), ran.stdout);
+}
+
+/// Starts the server, and waits until the host reaches it as far as it can.
+fn serve() {
+    let outside = File::open("/run/netns/outside").unwrap();
+    let (tell, ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        rustix::thread::move_into_link_name_space(
+            std::os::fd::AsFd::as_fd(&outside),
+            Some(LinkNameSpaceType::Network),
+        )
+        .unwrap();
+        let listener = TcpListener::bind("[::]:80").unwrap();
+        tell.send(()).unwrap();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let peer = stream.peer_addr().unwrap().ip().to_canonical();
+            let _ = writeln!(stream, "{peer}");
+        }
+    });
+    ready.recv().unwrap();
+    for (server, family) in SERVERS.iter().zip(["-4", "-6"]) {
+        let mut route = Command::new("ip");
+        route.args([family, "route", "show", "default"]);
+        if route.output().unwrap().stdout.is_empty() {
+            continue;
+        }
+        let server: SocketAddr = SocketAddr::new(server.parse().unwrap(), 80);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while ask(server).is_none() {
+            assert!(
+                Instant::now() < deadline,
+                "the host does not reach {server}"
+            );
+        }
+    }
+}
+
+fn ask(server: SocketAddr) -> Option<String> {
+    let mut answer = String::new();
+    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(1)).ok()?;
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
