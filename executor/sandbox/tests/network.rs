@@ -165,7 +165,7 @@ fn root_only_guest_of_a_lab() {
 /// Asks both servers who the asker is.
 fn ask_both() -> String {
     SERVERS
-        .map(|it| format!("nc -w 5 {it} 80 < /dev/null || echo {it}: nobody;"))
+        .map(|it| format!("nc -w 5 {it} 80 < /dev/null 2> /dev/null || echo {it}: nobody;"))
         .concat()
 }
 
@@ -229,7 +229,10 @@ fn root_only_nobody_else_is_forwarded_for() {
                     (while sleep 0.2; do for it in 198.18.0.9 2001:db8:18::9; do \
                         ip netns exec outside busybox ping -c 1 -W 1 $it; done; done) > /dev/null 2>&1 & trap 'kill %1' EXIT";
     // The namespace is there as long as the stranger needs.
-    let seen = Lab::new().with(stranger).lease("sleep 3");
+    let seen = Lab::new()
+        .with(stranger)
+        .with("STATELESS=")
+        .lease("sleep 3");
     assert_eq!(seen.said, TRANSLATED);
     assert_eq!(seen.left, "", "what was forwarded was counted");
 }
@@ -252,4 +255,73 @@ fn root_only_neighbours_do_not_reach_each_other_by_way_of_the_host() {
         spec.privileges = Privileges::Insecure;
         assert_eq!(finish(spawn(spec).unwrap()).stdout, "nobody\n", "{address}");
     }
+}
+
+/// What a lease is when a firewall of the host forwards nothing, and there is no network in user space.
+fn behind(firewall: &str) -> lab::Seen {
+    let only = "mkdir /tmp/only; for it in nft iptables-legacy ip6tables-legacy ip busybox; do ln -s $(command -v $it) /tmp/only; done";
+    let seen = Lab::new()
+        .with(&format!("{firewall}\n{only}\nGUEST_PATH=/tmp/only"))
+        .lease(&ask_both());
+    assert_eq!(seen.left, "", "{firewall}");
+    seen
+}
+
+const BOTH: &str = "203.0.113.2\n2001:db8:113::2\n";
+
+#[test]
+fn root_only_a_firewall_in_the_shared_chain_is_passed_while_somebody_is_there() {
+    let firewalls = [
+        "for it in ip ip6; do nft \"table $it filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }\"; done",
+        "for it in iptables-nft ip6tables-nft; do $it -P FORWARD DROP; $it -N DOCKER-USER; $it -A FORWARD -j DOCKER-USER; \
+         $it -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; $it -A FORWARD -j REJECT; done",
+        "for it in iptables-legacy ip6tables-legacy; do $it -P FORWARD DROP; done",
+    ];
+    for firewall in firewalls {
+        assert_eq!(
+            behind(firewall).said,
+            format!("{TRANSLATED}{BOTH}"),
+            "{firewall}"
+        );
+    }
+}
+
+#[test]
+fn root_only_rules_among_those_of_others_read_as_theirs() {
+    let seen = Lab::new()
+        .with("iptables-nft -P FORWARD DROP")
+        .with("(for attempt in $(seq 1000); do iptables-nft -S FORWARD > /tmp/seen; grep -q rbuild0 /tmp/seen && break; sleep 0.01; done) > /dev/null &")
+        .with("trap 'cat /tmp/seen' EXIT")
+        .lease("sleep 1");
+    assert_eq!(seen.said, TRANSLATED);
+    assert_eq!(
+        seen.left,
+        "-P FORWARD DROP\n\
+         -A FORWARD -o rbuild0 -m comment --comment rbuild -j ACCEPT\n\
+         -A FORWARD -i rbuild0 -m comment --comment rbuild -j ACCEPT\n"
+    );
+}
+
+#[test]
+fn root_only_a_firewall_of_somebodys_own_is_left_alone_and_named() {
+    let drops = |family: &str| {
+        format!(
+            "nft 'table {family} mine {{ chain fence {{ type filter hook forward priority 10; policy drop; iifname up0 accept; }}; }}'"
+        )
+    };
+    let nothing = |chain: &str| {
+        format!(
+            "nothing: the host's firewall drops what comes from `rbuild0` (in `{chain} mine fence`); `slirp4netns` is not installed\n\
+             198.51.100.1: nobody\n2001:db8:51::1: nobody\n"
+        )
+    };
+    assert_eq!(behind(&drops("inet")).said, nothing("inet"));
+    // One family is better than none.
+    assert_eq!(
+        behind(&drops("ip6")).said,
+        format!("{TRANSLATED}203.0.113.2\n2001:db8:51::1: nobody\n")
+    );
+    // A firewall that knows of the bridge lets it through.
+    let opened = "nft 'table inet mine { chain fence { type filter hook forward priority 10; policy drop; iifname rbuild0 accept; oifname rbuild0 accept; }; }'";
+    assert_eq!(behind(opened).said, format!("{TRANSLATED}{BOTH}"));
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -12,7 +12,7 @@ use super::changes::{self, Changes};
 use super::routes::{self, Family, Route};
 use super::subnets::Subnets;
 use super::talk::{Answer, Link, talk};
-use super::{elsewhere, forwarding, translation};
+use super::{elsewhere, firewall, forwarding, new_namespace, translation};
 use crate::{program, rootless, sys};
 
 /// Its name.
@@ -130,16 +130,52 @@ impl Bridge {
             others.push((*family, forwarding::others(&changes, *family, uplink)?));
         }
         // In this order: nothing is forwarded of which the rules do not know yet.
-        translation::start(&self.subnets, &others)?;
+        let listed = translation::start(&self.subnets, &others)?;
         for (family, uplink) in &uplinks {
             forwarding::start(&changes, *family, uplink)?;
         }
         let families: Vec<_> = uplinks.into_iter().map(|it| it.0).collect();
+        let families = self.pass_firewalls(&families, &listed, &changes)?;
         let names: Vec<_> = families.iter().map(|it| translation::name(*it)).collect();
         let ready = ready(&self.state);
         fs::write(&ready, names.join(" "))
             .map_err(|it| format!("cannot write `{}`: {it}", ready.display()))?;
         Ok(families)
+    }
+
+    /// Those of the families that no firewall of the host keeps inside; at least one.
+    fn pass_firewalls(
+        &self,
+        families: &[Family],
+        listed: &str,
+        changes: &Changes,
+    ) -> Answer<Vec<Family>> {
+        let chains = |family| (family, firewall::chains(family, listed));
+        let chains: Vec<_> = families.iter().map(|it| chains(*it)).collect();
+        if chains.iter().all(|it| it.1.is_empty()) {
+            return Ok(families.to_owned());
+        }
+        let namespace = new_namespace().map_err(|it| format!("no namespace to try: {it}"))?;
+        let _held = self.attach(namespace.as_fd(), families)?;
+        let (mut passing, mut reason) = (Vec::new(), None);
+        for (family, chains) in chains {
+            let opened = match chains.is_empty() {
+                true => Ok(()),
+                false => firewall::open(family, &chains, namespace.as_fd(), changes),
+            };
+            match opened {
+                Ok(()) => passing.push(family),
+                Err(why) => drop(reason.get_or_insert(why)),
+            }
+        }
+        match reason {
+            Some(reason) if passing.is_empty() => Err(reason),
+            Some(reason) => {
+                tracing::info!(%reason, "one family stays inside");
+                Ok(passing)
+            }
+            None => Ok(passing),
+        }
     }
 
     /// The bridge's own address, at which the machine is reached.
@@ -149,8 +185,12 @@ impl Bridge {
 
     /// Gives a namespace an interface, addresses and routes; the addresses are its own while the file is held.
     pub(super) fn connect(&self, namespace: BorrowedFd<'_>) -> Answer<File> {
+        self.attach(namespace, &self.outside)
+    }
+
+    fn attach(&self, namespace: BorrowedFd<'_>, outside: &[Family]) -> Answer<File> {
         let (number, held) = self.pair(namespace)?;
-        let gateways = self.outside.iter().map(|it| self.subnets.gateway_of(*it));
+        let gateways = outside.iter().map(|it| self.subnets.gateway_of(*it));
         let gateways: Vec<_> = gateways.flatten().collect();
         let configure = || {
             sys::enter_network(namespace)?;

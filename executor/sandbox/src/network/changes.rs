@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::firewall::Place;
 use super::talk::Answer;
 
 /// Where the kernel's settings are.
@@ -17,12 +18,16 @@ pub(super) struct Changes {
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Change {
-    setting: String,
-    /// What it was before.
-    before: String,
-    /// A setting and its value; where it has another by then, somebody else has taken over, and the change stays.
-    unless_changed: (String, String),
+enum Change {
+    Setting {
+        setting: String,
+        /// What it was before.
+        before: String,
+        /// A setting and its value; where it has another by then, somebody else has taken over, and the change stays.
+        unless_changed: (String, String),
+    },
+    /// Rules of ours among those of others.
+    Rules(Place),
 }
 
 impl Changes {
@@ -49,7 +54,7 @@ impl Changes {
             return Ok(());
         }
         if !self.has(setting) {
-            self.note(&Change {
+            self.note(&Change::Setting {
                 setting: setting.to_owned(),
                 before,
                 unless_changed: (unless_changed.0.to_owned(), unless_changed.1.to_owned()),
@@ -61,26 +66,30 @@ impl Changes {
     /// Says that a setting loses its value by another change that comes now, and gets it back once
     /// `afterwards`, a setting, has the value that it is given with again.
     pub(super) fn keep(&self, setting: &str, afterwards: (&str, &str)) -> Answer<()> {
-        self.note(&Change {
+        self.note(&Change::Setting {
             setting: setting.to_owned(),
             before: get(setting)?,
             unless_changed: (afterwards.0.to_owned(), afterwards.1.to_owned()),
         })
     }
 
+    /// Puts rules of ours among those of others.
+    pub(super) fn insert(&self, place: Place) -> Answer<()> {
+        self.note(&Change::Rules(place))?;
+        place.insert()
+    }
+
     /// Whether a setting was changed by rbuild.
     pub(super) fn has(&self, setting: &str) -> bool {
-        self.noted().iter().any(|it| it.setting == setting)
+        let noted = self.noted();
+        noted.iter().any(|it| it.setting() == Some(setting))
     }
 
     /// Changes everything back, the last first, as far as it is still there.
     pub(super) fn undo(&self) {
         for change in self.noted().into_iter().rev() {
-            let (guard, value) = &change.unless_changed;
-            if get(guard).as_ref() == Ok(value)
-                && let Err(error) = set(&change.setting, &change.before)
-            {
-                tracing::warn!(%error, "a setting stays");
+            if let Err(error) = change.undo() {
+                tracing::warn!(%error, "a change of the host stays");
             }
         }
         let _ = fs::remove_file(&self.file);
@@ -102,22 +111,55 @@ impl Changes {
 }
 
 impl Change {
+    fn setting(&self) -> Option<&str> {
+        match self {
+            Change::Setting { setting, .. } => Some(setting),
+            Change::Rules(_) => None,
+        }
+    }
+
+    fn undo(&self) -> Answer<()> {
+        match self {
+            Change::Setting {
+                setting,
+                before,
+                unless_changed: (guard, value),
+            } => match get(guard).as_ref() == Ok(value) {
+                true => set(setting, before),
+                false => Ok(()),
+            },
+            Change::Rules(place) => place.remove(),
+        }
+    }
+
     fn written(&self) -> String {
-        let (guard, value) = &self.unless_changed;
-        format!("{} {} {guard} {value}\n", self.setting, self.before)
+        match self {
+            Change::Setting {
+                setting,
+                before,
+                unless_changed: (guard, value),
+            } => format!("{setting} {before} {guard} {value}\n"),
+            Change::Rules(place) => format!("{RULES}{}\n", place.written()),
+        }
     }
 
     /// A line that is not whole belongs to a change that was not made.
     fn parse(line: &str) -> Option<Change> {
+        if let Some(place) = line.strip_prefix(RULES) {
+            return Place::parse(place).map(Change::Rules);
+        }
         let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
         let [setting, before, guard, value] = words.try_into().ok()?;
-        Some(Change {
+        Some(Change::Setting {
             setting,
             before,
             unless_changed: (guard, value),
         })
     }
 }
+
+/// How a line of a change of rules begins.
+const RULES: &str = "rules ";
 
 /// The value of a setting below `net`, as in `ipv4/ip_forward`.
 pub(super) fn get(setting: &str) -> Answer<String> {

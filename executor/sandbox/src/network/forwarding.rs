@@ -123,6 +123,7 @@ mod tests {
                 netlink.add_bridge("up1", 1500).await.map(drop)
             })
             .unwrap();
+            changes::set(ALL_SIX, "0").unwrap();
             changes::set("ipv6/conf/up0/accept_ra", "1").unwrap();
             changes::set("ipv6/conf/up1/accept_ra", "1").unwrap();
             changes::set("ipv6/conf/up1/forwarding", "1").unwrap();
@@ -153,6 +154,8 @@ mod tests {
             for name in ["up0", NAME] {
                 talk(async |netlink| netlink.add_bridge(name, 1500).await).unwrap();
             }
+            // As the first namespace has it, which is not ours.
+            changes::set("ipv4/ip_forward", "0").unwrap();
             let changes = Changes::new(state.path());
             let others = others(&changes, Family::Four, "up0").unwrap();
             start(&changes, Family::Four, "up0").unwrap();

@@ -11,6 +11,7 @@
 
 mod bridge;
 mod changes;
+mod firewall;
 mod forwarding;
 mod resolv;
 mod routes;

@@ -10,8 +10,8 @@ use super::routes::Family;
 use super::subnets::Subnets;
 use super::talk::Answer;
 
-/// Makes the rules for each of these families, or makes them anew.
-pub(super) fn start(subnets: &Subnets, families: &[(Family, Others)]) -> Answer<()> {
+/// Makes the rules for each of these families, or makes them anew, and lists all chains that there are then.
+pub(super) fn start(subnets: &Subnets, families: &[(Family, Others)]) -> Answer<String> {
     let rules: Vec<_> = families
         .iter()
         .filter_map(|(family, others)| {
@@ -19,7 +19,7 @@ pub(super) fn start(subnets: &Subnets, families: &[(Family, Others)]) -> Answer<
             Some(rules(*family, &network, others))
         })
         .collect();
-    nft(&rules.concat()).map(drop)
+    nft(&(rules.concat() + "list chains\n"))
 }
 
 /// Takes away what [`start`] made.

@@ -31,6 +31,7 @@ pub(crate) const SERVERS: [&str; 2] = ["198.51.100.1", "2001:db8:51::1"];
 /// What the host has at first, and what it is like. Everything in `/proc/sys/net` counts but what counts itself.
 const HOST: &str = r#"
 mount -t tmpfs tmpfs /run
+echo 0 > /proc/sys/net/ipv4/ip_forward
 ip link set lo up
 ip netns add outside
 ip link add up0 type veth peer name up1 netns outside
@@ -47,8 +48,9 @@ ip link set up0 up
 until ip -o link show up0 | grep -q 'state UP'; do sleep 0.01; done
 ip route add default via 203.0.113.1
 ip route add default via 2001:db8:113::1
+STATELESS=-s
 picture() {
-    nft list ruleset; ip -o link; ip -o addr; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all
+    nft $STATELESS list ruleset; ip -o link; ip -o addr; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all
     find /run ! -name lock ! -name users ! -path /run/rbuild ! -path /run/rbuild/network
     find /proc/sys/net -type f ! -name '*_count' ! -name 'nf_log*' -exec grep -H '' '{}' + 2>/dev/null | sort
 }
@@ -86,7 +88,7 @@ impl Lab {
     pub(crate) fn lease(&self, script: &str) -> Seen {
         let marker = "--- left:";
         let line = format!(
-            "\"$0\" --exact {GUEST} --nocapture; echo {marker}
+            "PATH=${{GUEST_PATH:-$PATH}} \"$0\" --exact {GUEST} --nocapture; echo {marker}
             for attempt in $(seq 100); do
                 picture > /tmp/after; diff /tmp/before /tmp/after > /tmp/left && break; sleep 0.1
             done
