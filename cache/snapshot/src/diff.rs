@@ -59,6 +59,16 @@ impl Snapshots {
     /// Not necessarily those a snapshot was [applied](Snapshots::apply) from: keep that blob if its
     /// digest is promised to somebody. Times are whole seconds, as containerd's are.
     pub fn diff(&self, id: SnapshotId, out: &mut dyn Write) -> Result<DiffInfo, DiffError> {
+        self.diff_until(id, None, out)
+    }
+
+    /// The same with no file younger than `latest`, in seconds since 1970.
+    pub(crate) fn diff_until(
+        &self,
+        id: SnapshotId,
+        latest: Option<i64>,
+        out: &mut dyn Write,
+    ) -> Result<DiffInfo, DiffError> {
         let tree = self.tree(id)?;
         let root = open_directory(&self.store.snapshot_fs(id))?;
         let default_root = self.root_below(id)?;
@@ -70,6 +80,7 @@ impl Snapshots {
         let mut pack = Pack {
             root,
             writer: Writer::new(hashing),
+            latest,
             firsts: Vec::new(),
         };
         for entry in tree.entries() {
@@ -86,7 +97,7 @@ impl Snapshots {
     }
 
     /// Mode, owner and group of the root directory without this layer.
-    fn root_below(&self, id: SnapshotId) -> Result<(u32, u32, u32), SnapshotError> {
+    pub(crate) fn root_below(&self, id: SnapshotId) -> Result<(u32, u32, u32), SnapshotError> {
         let Some(parent) = self.store.snapshot(id)?.parent else {
             return Ok((0o755, 0, 0));
         };
@@ -101,13 +112,15 @@ impl Snapshots {
     }
 }
 
-fn looks_like(root: &Entry, default: (u32, u32, u32)) -> bool {
+pub(crate) fn looks_like(root: &Entry, default: (u32, u32, u32)) -> bool {
     (root.mode, root.uid, root.gid) == default
 }
 
 struct Pack<W> {
     root: OwnedFd,
     writer: Writer<W>,
+    /// The time that no file may be younger than.
+    latest: Option<i64>,
     /// By link number less one: the name under which a file with several went in.
     firsts: Vec<Option<Box<[u8]>>>,
 }
@@ -123,7 +136,8 @@ impl<W: Write> Pack<W> {
             return Err(DiffError::Reserved(entry.path().to_owned()));
         }
         let xattrs = entry.travelling();
-        let header = Header::of(entry, &entry.path, &xattrs);
+        let mut header = Header::of(entry, &entry.path, &xattrs);
+        header.mtime = self.latest.map_or(header.mtime, |it| header.mtime.min(it));
         match &entry.kind {
             Kind::File { size, link, .. } => self.file(entry, header, *size, *link),
             Kind::Directory { opaque } => self.directory(entry, header, *opaque),

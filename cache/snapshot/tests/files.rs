@@ -117,6 +117,50 @@ fn what_is_there_already_stays_or_is_replaced_as_root() {
 }
 
 #[test]
+fn a_chain_is_dated_back_and_else_stays_what_it_was_as_root() {
+    let stand = Stand::new();
+    let snapshots = &stand.snapshots;
+    let top = chain(&stand);
+    let layers = |top| snapshots.store().ancestry(top).unwrap();
+    let old = layers(top);
+    let clamped = snapshots.clamp(top, 1, 1500).unwrap();
+    let new = layers(clamped);
+    assert_eq!(new.len(), 2);
+    assert_eq!(new[0].id, old[0].id, "what is below stays");
+    assert_ne!(new[1].id, old[1].id);
+    assert_eq!(new[1].created, old[1].created);
+    assert_eq!(new[1].content, old[1].content, "times are no content");
+    let tree = snapshots.tree(clamped).unwrap();
+    let time = |name: &str| tree.get(name.as_bytes()).unwrap().mtime.0;
+    assert_eq!(
+        (time("etc/conf"), time("etc/a"), time("etc")),
+        (1500, 1500, 1500)
+    );
+    assert_eq!(
+        snapshots.clamp(top, 1, 1500).unwrap(),
+        clamped,
+        "it is known again"
+    );
+    assert_ne!(snapshots.clamp(clamped, 0, 1500).unwrap(), clamped);
+    assert_eq!(snapshots.clamp(clamped, 1, 1500).unwrap(), clamped);
+    assert_eq!(
+        snapshots.clamp(top, 0, i64::MAX).unwrap(),
+        top,
+        "nothing is younger"
+    );
+    let both = layers(snapshots.clamp(top, 0, 500).unwrap());
+    let tool = snapshots.tree(both[0].id).unwrap();
+    assert_eq!(tool.get(b"bin/tool").unwrap().mtime.0, 500);
+    assert_eq!(both[1].content, old[1].content);
+    // The tar of the copy is the one that it was made from.
+    let digest = snapshots
+        .diff(clamped, &mut std::io::sink())
+        .unwrap()
+        .diff_id;
+    assert_eq!(new[1].diff_id, Some(digest));
+}
+
+#[test]
 fn a_tar_holds_what_a_chain_shows_in_the_same_bytes_each_time_as_root() {
     let stand = Stand::new();
     let top = chain(&stand);

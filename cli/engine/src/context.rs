@@ -16,7 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use snapshot::Root;
+use snapshot::{Entry, Root};
 use store::{Lease, SnapshotId, StoreError};
 
 use crate::ledger::Ledger;
@@ -133,6 +133,19 @@ impl Context {
             Tree::Directory(_) => None,
             Tree::Snapshot(id) => Some(id),
         }
+    }
+
+    /// When the newest of its files was changed, in seconds since 1970: of a repository, the time of the
+    /// commit. A directory of this machine has none that would be the same elsewhere.
+    pub(crate) fn epoch(&self, engine: &Engine) -> Result<Option<i64>, ReadError> {
+        let Tree::Snapshot(Some(id)) = self.tree else {
+            return Ok(None);
+        };
+        let tree = engine.snapshots.tree(id)?;
+        // Directories that a tar only implies are as old as its unpacking, and git keeps no times.
+        let is_dated = |it: &&Entry| !it.is_directory() && !it.path.starts_with(b".git/");
+        let times = tree.entries().iter().filter(is_dated).map(|it| it.mtime.0);
+        Ok(times.max())
     }
 
     /// Its files, of which nothing leads outside.

@@ -36,6 +36,8 @@ pub(crate) struct Definition {
     context: Context,
     ignore: Ignore,
     contexts: Contexts,
+    /// What `SOURCE_DATE_EPOCH=context` stands for, where somebody says that.
+    epoch: Option<i64>,
     /// What the parser made of it, once somebody asks.
     dockerfile: OnceLock<Dockerfile>,
 }
@@ -91,7 +93,12 @@ impl Definition {
             })?,
         };
         let contexts = context::contexts(request, reporter)?;
+        let epoch = match speaks_of_epoch(request, &dockerfile.bytes) {
+            true => context.epoch(engine)?,
+            false => None,
+        };
         Ok(Self {
+            epoch,
             name: dockerfile.name,
             dockerfile: OnceLock::new(),
             text: dockerfile.bytes.into(),
@@ -136,6 +143,7 @@ impl Definition {
             plans.push(plan.map_err(|error| self.refuse(error))?);
         }
         self.warn(&plans, reporter);
+        warn_without_epoch(request, &plans, reporter);
         Ok(Targets::new(plans))
     }
 
@@ -232,6 +240,7 @@ impl Definition {
             allowed: request.allowed,
             ignore: self.ignore.lines(),
             contexts: self.contexts.clone(),
+            context_epoch: self.epoch,
             strict_args: request.strict_args,
             findings: lower::findings(parse),
             ..lower::Options::new(platform)
@@ -253,6 +262,26 @@ impl Definition {
                 message: warning.message,
             });
         }
+    }
+}
+
+/// Whether the time of the context may be of interest.
+fn speaks_of_epoch(request: &Request, dockerfile: &[u8]) -> bool {
+    let name = lower::SOURCE_DATE_EPOCH;
+    let mut words = dockerfile.windows(name.len());
+    request.build_args.contains_key(name) || words.any(|word| word == name.as_bytes())
+}
+
+/// Without a time, there is nothing that files could be dated back to.
+fn warn_without_epoch(request: &Request, plans: &[Plan], reporter: &Reporter<'_>) {
+    let has_none = |plan: &Plan| request.epoch.or(plan.source_date_epoch).is_none();
+    if request.rewrite_timestamp && plans.iter().any(has_none) {
+        reporter.warning(Warning {
+            rule: String::new(),
+            url: String::new(),
+            place: None,
+            message: "rewrite-timestamp is specified, but no SOURCE_DATE_EPOCH says which time that is: files keep theirs".to_owned(),
+        });
     }
 }
 

@@ -365,6 +365,9 @@ pub enum ExportError {
     /// The files could not be given away.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The new layers could not be dated back.
+    #[error("failed to rewrite timestamps of layers")]
+    Clamp(#[source] Box<snapshot::ClampError>),
     /// A layer has no tar.
     #[error("failed to export layer of {name:?}")]
     Layer {

@@ -15,13 +15,12 @@ pub(crate) struct LayerTime {
     pub(crate) created: Timestamp,
 }
 
-/// The plan's config with the layers that came of it, lowest first.
-pub(crate) fn config(plan: &Plan, layers: &[LayerTime]) -> ImageConfig {
+/// The plan's config with the layers that came of it, lowest first. Nothing new in it is younger than
+/// `epoch`, in seconds since 1970.
+pub(crate) fn config(plan: &Plan, layers: &[LayerTime], epoch: Option<i64>) -> ImageConfig {
     let mut config = plan.config.clone();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
-    let latest = plan
-        .source_date_epoch
-        .and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let latest = epoch.and_then(|seconds| Timestamp::from_second(seconds).ok());
     let clamp = |time: Timestamp| latest.map_or(time, |latest| time.min(latest));
     date(&mut config.history, layers, clamp);
     config.created = config.history.last().and_then(|entry| entry.created);

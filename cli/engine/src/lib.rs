@@ -304,6 +304,13 @@ struct Job<'a> {
     lifetimes: Lifetimes,
 }
 
+impl Job<'_> {
+    /// The latest time that the image of a platform may show, in seconds since 1970.
+    fn epoch(&self, target: &Plan) -> Option<i64> {
+        self.request.epoch.or(target.source_date_epoch)
+    }
+}
+
 /// When a build began, for the history.
 struct Clock {
     started: Timestamp,

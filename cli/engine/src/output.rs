@@ -1,5 +1,6 @@
 //! What a build leaves behind: an image in the store, and files that tell of it.
 
+mod clamped;
 mod files;
 
 use std::fs;
@@ -124,6 +125,8 @@ fn export_image(
             return Err(ExportError::Image(StoreError::MissingSnapshot(row.id)));
         }
     }
+    let made = chain;
+    let chain = clamped::chain(job, target, made.clone(), errand)?;
     let digests = errand.part("exporting layers", || layers.digests(&chain), |_| 0);
     let digests = digests.map_err(|error| unexported(job, target, &chain, error))?;
     let times: Vec<LayerTime> = digests
@@ -134,9 +137,10 @@ fn export_image(
             created: row.created,
         })
         .collect();
-    let config = image::config(target, &times);
+    let config = image::config(target, &times, job.epoch(target));
     let bytes = match job.request.inline_cache {
-        true => with_cache(job, &config, &chain).map_err(ExportError::Image)?,
+        // The cache finds layers by what is in them, which times are no part of.
+        true => with_cache(job, &config, &made).map_err(ExportError::Image)?,
         false => config.to_json(),
     };
     let id = Digest::of(&bytes);
@@ -150,13 +154,13 @@ fn export_image(
     Ok(id)
 }
 
-/// Gives the image in the store the annotations that are asked for, or none.
+/// Gives the image in the store the annotations that are asked for, or none, and the media types.
 fn annotate(job: &Job<'_>, id: &Digest) -> Result<(), ExportError> {
     let image = job.engine.store.image(id).map_err(ExportError::Image)?;
     let Some(image) = image else {
         return Ok(());
     };
-    let annotated = export::annotate(&job.engine.snapshots, &image, &job.request.annotations);
+    let annotated = export::annotate(&job.engine.snapshots, &image, &job.request.stored);
     annotated.map_err(|source| ExportError::Annotate(Box::new(source)))
 }
 

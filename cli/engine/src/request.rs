@@ -56,9 +56,14 @@ pub struct Request {
     pub tags: Vec<Reference>,
     /// `--output`; an image in the store where there is none.
     pub outputs: Vec<Output>,
-    /// `--annotation`: what stands on the manifest of an image in the store, and so on those that are
+    /// `--annotation`, `oci-mediatypes=`: how the manifest of an image in the store is, and so those that are
     /// written from it. What is given to registries has its own.
-    pub annotations: Annotations,
+    pub stored: SaveOptions,
+    /// `rewrite-timestamp=true`: no file of a layer that the build made is younger than `SOURCE_DATE_EPOCH`
+    /// in images.
+    pub rewrite_timestamp: bool,
+    /// `source-date-epoch=`: what counts for images instead of `SOURCE_DATE_EPOCH`.
+    pub epoch: Option<i64>,
     /// `--iidfile`
     pub iidfile: Option<PathBuf>,
     /// `--pull` and `--offline`
@@ -100,6 +105,8 @@ pub struct Files {
     pub destination: Option<PathBuf>,
     /// Whether they stand in a directory named for their platform (`linux_amd64`).
     pub platform_split: bool,
+    /// `source-date-epoch=`: the time that all of them have, instead of `SOURCE_DATE_EPOCH`.
+    pub epoch: Option<i64>,
 }
 
 /// How an image is given to registries.
@@ -156,7 +163,12 @@ impl Request {
             ssh: BTreeMap::new(),
             tags: Vec::new(),
             outputs: Vec::new(),
-            annotations: Annotations::default(),
+            stored: SaveOptions {
+                annotations: Some(Annotations::default()),
+                ..SaveOptions::default()
+            },
+            rewrite_timestamp: false,
+            epoch: None,
             iidfile: None,
             pull: Pull::Missing,
             cache_from: Vec::new(),

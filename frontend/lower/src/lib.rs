@@ -42,7 +42,7 @@ pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};
 pub use lint::{CheckError, RULES, Rule};
 pub use mount::MountError;
-pub use options::{Allowed, NoCache, Options};
+pub use options::{Allowed, NoCache, Options, SOURCE_DATE_EPOCH};
 pub use plan::{Layer, LocalUse, Plan, Warning, findings};
 pub use remote::RemoteError;
 

@@ -16,7 +16,7 @@ use crate::stage::Declarations;
 use crate::state::{State, Step};
 use crate::{
     BaseImage, Images, Layout, LocalUse, NamedContext, Options, Plan, PlanError, PlanErrorKind,
-    frontend,
+    SOURCE_DATE_EPOCH, frontend,
 };
 
 /// References through variables that may stand in each other: each is a recursion.
@@ -481,17 +481,16 @@ impl<'a> Lowering<'a> {
     }
 
     fn source_date_epoch(&self) -> Result<Option<i64>, PlanError> {
-        let name = "SOURCE_DATE_EPOCH";
+        let name = SOURCE_DATE_EPOCH;
         let given = self.options.build_args.get(name).map(String::as_str);
         let Some(text) = given.or(self.globals.get(name)).filter(|it| !it.is_empty()) else {
             return Ok(None);
         };
-        if text == CONTEXT
-            || self
-                .declared
-                .last_named(text, self.declared.stages.len())
-                .is_some()
-        {
+        if text == CONTEXT {
+            return Ok(self.options.context_epoch);
+        }
+        let stages = self.declared.stages.len();
+        if self.declared.last_named(text, stages).is_some() {
             let kind = PlanErrorKind::NotSupported(format!("{name}={text}"));
             return Err(PlanError::nowhere(kind));
         }

@@ -6,6 +6,9 @@ use oci::Platform;
 
 use crate::{Contexts, Warning};
 
+/// The build-arg that says which time is the latest that a result may show.
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// What the person who builds can choose.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -43,6 +46,9 @@ pub struct Options {
     pub ignore: Vec<String>,
     /// `--build-context`: what stands for stages and images of those names.
     pub contexts: Contexts,
+    /// What `SOURCE_DATE_EPOCH=context` stands for, in seconds since 1970: the time of a repository's commit,
+    /// or of the newest file of a tar. A directory has none, and the variable is not set then.
+    pub context_epoch: Option<i64>,
     /// What the parser noticed in the file, to be told with the rest of the warnings unless the file
     /// asks not to.
     pub findings: Vec<Warning>,
@@ -100,6 +106,7 @@ impl Options {
             hostname: "buildkitsandbox".to_owned(),
             ignore: Vec::new(),
             contexts: Contexts::default(),
+            context_epoch: None,
             findings: Vec::new(),
             strict_args: false,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dockerfile_parser::words;
 
-use crate::Options;
+use crate::{Options, SOURCE_DATE_EPOCH};
 
 /// Variables with their values, in the order in which they were first set (G42).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub(crate) fn is_proxy(name: &str) -> bool {
 
 /// Whether `name` is a build-arg that speaks to the builder rather than to the Dockerfile.
 pub(crate) fn is_control(name: &str) -> bool {
-    name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_")
+    name == SOURCE_DATE_EPOCH || name.starts_with("BUILDKIT_")
 }
 
 /// Whether an `ARG` of this name never becomes a variable of the environment.

@@ -32,7 +32,7 @@ pub use compress::{Packer, Packing, decoder};
 pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, Pick, Uncatalogued, load, load_directory, load_layout};
 pub use manifest::Described;
-pub use oci::media_type::Compression;
+pub use oci::media_type::{Compression, MediaTypes};
 pub use pull::{
     Asking, Blobs, LayerState, PullError, PullWatch, Pulled, RemoteImage, RemoteLayer, fetch,
     fetch_blob, fetch_layers, pull, resolve,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use oci::{Digest, Platform, media_type};
+use oci::media_type::{self, MediaTypes};
+use oci::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
 /// Documents larger than this are refused: nothing honest comes near it.
@@ -116,6 +117,14 @@ pub(crate) enum Meaning {
 }
 
 impl Document {
+    /// Whose media types it has.
+    pub(crate) fn types(&self) -> MediaTypes {
+        self.media_type
+            .as_deref()
+            .map(MediaTypes::of)
+            .unwrap_or_default()
+    }
+
     /// What the document is; `Err` says why it can be nothing.
     pub(crate) fn meaning(self) -> Result<Meaning, &'static str> {
         if self.fs_layers.is_some() {
@@ -151,6 +160,16 @@ impl Descriptor {
             size,
             annotations: BTreeMap::new(),
             platform: None,
+        }
+    }
+
+    /// The descriptor of a layer with the media type that `types` has for it.
+    pub(crate) fn typed(&self, types: MediaTypes) -> Self {
+        let compression = media_type::layer_compression(&self.media_type);
+        let own = compression.map(|it| types.layer(it).to_owned());
+        Self {
+            media_type: own.unwrap_or_else(|| self.media_type.clone()),
+            ..self.clone()
         }
     }
 

@@ -106,15 +106,16 @@ pub fn push(
         entries.push(entry);
     }
     let options = &pushing.options;
+    let media_type = options.types().index();
     let index = save::json(&Index {
         schema_version: 2,
-        media_type: media_type::INDEX,
+        media_type,
         manifests: entries,
         annotations: options.of_index(Annotated::Index),
     });
-    let digest = client.push_manifest(reference, media_type::INDEX, &index)?;
+    let digest = client.push_manifest(reference, media_type, &index)?;
     Ok(Described {
-        media_type: media_type::INDEX.to_owned(),
+        media_type: media_type.to_owned(),
         digest,
         size: index.len() as u64,
         annotations: options.of_index(Annotated::IndexDescriptor),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci::media_type::{self, Compression};
+use oci::media_type::{self, Compression, MediaTypes};
 use oci::{Digest, ImageConfig, Platform, Reference};
 use serde::Serialize;
 use snapshot::{DiffError, Snapshots};
@@ -103,6 +103,9 @@ pub struct SaveOptions {
     pub level: Option<i32>,
     /// The annotations on all that is written; where `None`, images keep those of their manifests.
     pub annotations: Option<Annotations>,
+    /// Whose media types are written; where `None`, images keep those of their manifests, and new
+    /// ones have OCI's.
+    pub media_types: Option<MediaTypes>,
 }
 
 impl SaveOptions {
@@ -110,6 +113,11 @@ impl SaveOptions {
     pub(crate) fn of_image(&self, of: Annotated, config: &ImageConfig) -> BTreeMap<String, String> {
         let annotations = self.annotations.as_ref();
         annotations.map_or_else(BTreeMap::new, |it| it.of_image(of, &config.platform()))
+    }
+
+    /// Whose media types what is new has.
+    pub(crate) fn types(&self) -> MediaTypes {
+        self.media_types.unwrap_or_default()
     }
 
     /// What stands on an index, or its descriptor.
@@ -161,28 +169,30 @@ pub fn save(
     Ok(described)
 }
 
-/// Gives an image of the store these annotations, in a manifest like the one that [`save`](save())
-/// writes: it is kept with the image, and whoever saves or pushes the image writes them again. An
-/// image with none of them keeps no manifest that has some.
+/// Gives an image of the store these annotations and media types, in a manifest like the one that
+/// [`save`](save()) writes: it is kept with the image, and whoever saves or pushes the image writes
+/// them again. An image with no annotations keeps no manifest that has some.
 ///
 /// # Errors
 /// If the image or its layers cannot be read.
 pub fn annotate(
     snapshots: &Snapshots,
     image: &ImageRecord,
-    annotations: &Annotations,
+    options: &SaveOptions,
 ) -> Result<(), SaveError> {
     let store = snapshots.store();
     let config: ImageConfig = config(image, &read_blob(store, &image.id)?)?;
-    let wanted = annotations.of_image(Annotated::Manifest, &config.platform());
-    let known = known_manifest(store, image)?;
-    let known = known.and_then(|(document, _)| document.annotations);
-    if known.unwrap_or_default() == wanted {
+    let wanted = options.of_image(Annotated::Manifest, &config);
+    let known = known_manifest(store, image)?.map(|(document, _)| document);
+    let types = known.as_ref().map(Document::types).unwrap_or_default();
+    let has_types = options.media_types.is_none_or(|it| it == types);
+    let has = known.and_then(|it| it.annotations).unwrap_or_default();
+    if has == wanted && has_types {
         return Ok(());
     }
-    let manifest = match wanted.is_empty() {
+    let manifest = match wanted.is_empty() && options.types() == MediaTypes::Oci {
         true => None,
-        false => Some(unwritten_manifest(snapshots, image, annotations)?),
+        false => Some(unwritten_manifest(snapshots, image, options)?),
     };
     let annotated = ImageRecord {
         manifest,
@@ -195,12 +205,8 @@ pub fn annotate(
 fn unwritten_manifest(
     snapshots: &Snapshots,
     image: &ImageRecord,
-    annotations: &Annotations,
+    options: &SaveOptions,
 ) -> Result<Digest, SaveError> {
-    let options = SaveOptions {
-        annotations: Some(annotations.clone()),
-        ..SaveOptions::default()
-    };
     let mut nowhere = io::sink();
     let mut archive = ArchiveWriter::create(snapshots.store(), Output::Stream(&mut nowhere))?;
     let chosen = Chosen {
@@ -208,7 +214,7 @@ fn unwritten_manifest(
         names: Vec::new(),
         shared: Vec::new(),
     };
-    let written = write_image(snapshots, &mut archive, &options, chosen)?;
+    let written = write_image(snapshots, &mut archive, options, chosen)?;
     Ok(snapshots.store().put_blob(&written.manifest_bytes)?)
 }
 
@@ -359,24 +365,30 @@ pub(crate) fn manifest(
     let wanted = wanted.map(|it| it.of_image(Annotated::Manifest, &config.platform()));
     let mut kept = BTreeMap::new();
     if let Some((document, bytes)) = known_manifest(store, record)? {
+        let types = document.types();
         kept = document.annotations.unwrap_or_default();
         let layers = document.layers.unwrap_or_default();
         let digests = layers.iter().map(|it| it.digest);
         let fits = digests.eq(made.layers.iter().map(|it| it.digest));
+        let fits = fits && options.media_types.is_none_or(|it| it == types);
         if fits && wanted.as_ref().is_none_or(|wanted| *wanted == kept) {
             let media_type = document.media_type;
             let media_type = media_type.unwrap_or_else(|| media_type::MANIFEST.to_owned());
             return Ok((media_type, bytes));
         }
     }
+    let types = options.types();
     let manifest = Manifest {
         schema_version: 2,
-        media_type: media_type::MANIFEST,
-        config: descriptor,
-        layers: made.layers.to_vec(),
+        media_type: types.manifest(),
+        config: Descriptor {
+            media_type: types.config().to_owned(),
+            ..descriptor
+        },
+        layers: made.layers.iter().map(|it| it.typed(types)).collect(),
         annotations: wanted.unwrap_or(kept),
     };
-    Ok((media_type::MANIFEST.to_owned(), json(&manifest)))
+    Ok((types.manifest().to_owned(), json(&manifest)))
 }
 
 /// The manifest that the store has of the image.
@@ -425,11 +437,11 @@ fn write_indices(
         let of_name = images.iter().filter(|it| it.chosen.shared.contains(*name));
         let nested = Index {
             schema_version: 2,
-            media_type: media_type::INDEX,
+            media_type: options.types().index(),
             manifests: of_name.map(index_entry).collect(),
             annotations: options.of_index(Annotated::Index),
         };
-        let mut entry = archive.blob(media_type::INDEX, &json(&nested))?;
+        let mut entry = archive.blob(nested.media_type, &json(&nested))?;
         entry.annotations = options.of_index(Annotated::IndexDescriptor);
         described = Some(Described::from(&entry));
         manifests.push(named(&entry, name));

@@ -17,7 +17,7 @@ fn save(fixture: &Fixture, words: &[&str], compression: Option<Compression>) -> 
     let options = SaveOptions {
         compression,
         level: Some(1),
-        annotations: None,
+        ..SaveOptions::default()
     };
     let mut bytes = Vec::new();
     export::save(

@@ -27,7 +27,7 @@ fn save(fixture: &Fixture, words: &[&str], compression: Option<Compression>) -> 
     let options = SaveOptions {
         compression,
         level: Some(1),
-        annotations: None,
+        ..SaveOptions::default()
     };
     export::save(&fixture.snapshots, words, &options, Output::File(&path)).unwrap();
     path

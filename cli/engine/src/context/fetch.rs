@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::time::Instant;
 
 use jiff::Timestamp;
-use llb::op::{GitSource, HttpSource, Source};
+use llb::op::{GitSource, GitTimes, HttpSource, Source};
 use llb::{Key, KeyHasher, Op};
 use lower::remote;
 use oci::Digest;
@@ -97,6 +97,11 @@ impl Fetching<'_> {
         if kept.is_some_and(|it| matches!(it.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
         {
             git.keep_git_dir = true;
+        }
+        // As BuildKit does: who wants times that mean something wants the commit's.
+        let epoch = self.request.build_args.get(lower::SOURCE_DATE_EPOCH);
+        if epoch.is_some_and(|it| !it.is_empty()) {
+            git.times = GitTimes::Commit;
         }
         let source = Source::Git(git);
         let name = format!("[internal] load git source {}", remote::shown(&source));

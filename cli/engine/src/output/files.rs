@@ -80,7 +80,7 @@ fn tar(
 fn plain(job: &Job<'_>, target: &Plan, files: &Files) -> Plain {
     let name = || target.platform.to_string().replace('/', "_");
     Plain {
-        epoch: target.source_date_epoch,
+        epoch: files.epoch.or(target.source_date_epoch),
         below: (files.platform_split || job.targets.len() > 1).then(name),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use engine::Files;
-use export::{Annotations, Compression, SaveOptions};
+use export::{Annotations, Compression, MediaTypes, SaveOptions};
 
 use super::annotation;
 use crate::fault::Fault;
@@ -16,8 +16,8 @@ pub(crate) enum Output {
     Image {
         /// Names that the option gives to the image.
         names: Vec<String>,
-        /// What stands on its manifest.
-        annotations: Annotations,
+        /// How its manifest is.
+        packing: Packing,
     },
     /// Into registries as well.
     Push(Push),
@@ -48,16 +48,40 @@ pub(crate) struct Packing {
     level: Option<i32>,
     /// What stands beside manifests and indices.
     annotations: Annotations,
+    /// Whose media types they have, where that is said.
+    media_types: Option<MediaTypes>,
+    /// Whether those of Docker are usual.
+    is_dockers: bool,
+    /// Which times the image shows.
+    times: Times,
+}
+
+/// Which times an image shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Times {
+    /// `rewrite-timestamp=true`: none of its new files is younger than the epoch.
+    pub(crate) rewrites: bool,
+    /// `source-date-epoch=`
+    pub(crate) epoch: Option<i64>,
 }
 
 impl Packing {
     /// As an archive takes it, with `annotations` of all outputs.
     pub(crate) fn options(&self, annotations: &Annotations) -> SaveOptions {
+        let annotations = annotations.and(&self.annotations);
+        // Docker's know no annotations: with some, BuildKit has OCI's, too.
+        let usual = (self.is_dockers && annotations.is_empty()).then_some(MediaTypes::Docker);
         SaveOptions {
             compression: self.compression,
             level: self.level,
-            annotations: Some(annotations.and(&self.annotations)),
+            media_types: self.media_types.or(usual),
+            annotations: Some(annotations),
         }
+    }
+
+    /// Whether Docker's media types are asked for.
+    pub(crate) fn insists_on_dockers(&self) -> bool {
+        self.media_types == Some(MediaTypes::Docker)
     }
 }
 
@@ -89,20 +113,29 @@ struct Fields {
 }
 
 impl Output {
-    /// The annotations that the option itself gives.
-    pub(crate) fn annotations(&self) -> Option<&Annotations> {
+    /// How the image is packed, where it is one.
+    pub(crate) fn packing(&self) -> Option<&Packing> {
         match self {
-            Self::Image { annotations, .. } => Some(annotations),
-            Self::Push(Push { packing, .. }) | Self::Archive { packing, .. } => {
-                Some(&packing.annotations)
-            }
+            Self::Image { packing, .. }
+            | Self::Push(Push { packing, .. })
+            | Self::Archive { packing, .. } => Some(packing),
             Self::CacheOnly | Self::Local(_) | Self::Tar(_) => None,
         }
     }
 
+    /// The annotations that the option itself gives.
+    pub(crate) fn annotations(&self) -> Option<&Annotations> {
+        self.packing().map(|it| &it.annotations)
+    }
+
+    /// Which times the image shows, where it is one.
+    pub(crate) fn times(&self) -> Option<Times> {
+        self.packing().map(|it| it.times)
+    }
+
     /// Reads the text of one `--output`.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
-        let fields = Fields::read(text)?;
+        let mut fields = Fields::read(text)?;
         let is_plain = matches!(fields.kind.as_deref(), Some("local" | "tar"));
         if is_plain && !fields.packing.annotations.is_empty() {
             return Err(wrong(text, "only images have annotations"));
@@ -110,14 +143,25 @@ impl Output {
         if fields.is_layout && fields.kind.as_deref() != Some("oci") {
             return Err(wrong(text, "only type=oci is written as a directory"));
         }
+        if is_plain && fields.packing.times.rewrites {
+            let why =
+                "only layers of images have times to rewrite; here SOURCE_DATE_EPOCH alone does it";
+            return Err(wrong(text, why));
+        }
+        let epoch = fields.packing.times.epoch.take_if(|_| is_plain);
+        if is_plain && fields.packing.media_types.is_some() {
+            return Err(wrong(text, "only images have media types"));
+        }
         if is_plain && fields.packing != Packing::default() {
             return Err(wrong(text, "only layers of images are compressed"));
         }
+        fields.packing.is_dockers = fields.kind.as_deref() == Some("docker");
         let destination = fields.destination.clone().filter(|it| it != "-");
         let destination = destination.map(PathBuf::from);
         let files = Files {
             destination: destination.clone(),
             platform_split: fields.platform_split,
+            epoch,
         };
         let pushes = fields.push || fields.kind.as_deref() == Some("registry");
         match fields.kind.as_deref() {
@@ -158,7 +202,11 @@ impl Fields {
     fn image(self) -> Output {
         Output::Image {
             names: self.names,
-            annotations: self.packing.annotations,
+            packing: Packing {
+                // Of an image in the store, only what it is asked for counts.
+                is_dockers: false,
+                ..self.packing
+            },
         }
     }
 
@@ -194,6 +242,19 @@ impl Fields {
                         level.map_err(|_| wrong(text, &format!("`{value}` is no level")))?;
                     read.packing.level = Some(level);
                 }
+                ("oci-mediatypes", "true" | "1") => {
+                    read.packing.media_types = Some(MediaTypes::Oci);
+                }
+                ("oci-mediatypes", "false" | "0") => {
+                    read.packing.media_types = Some(MediaTypes::Docker);
+                }
+                ("rewrite-timestamp", "true" | "1") => read.packing.times.rewrites = true,
+                ("rewrite-timestamp", "false" | "0") => {}
+                ("source-date-epoch", _) => {
+                    let epoch = value.parse();
+                    let why = format!("`{value}` is no number of seconds since 1970");
+                    read.packing.times.epoch = Some(epoch.map_err(|_| wrong(text, &why))?);
+                }
                 ("push", "true" | "1") => read.push = true,
                 ("registry.insecure", "true" | "1") => read.insecure = true,
                 ("registry.insecure", "false" | "0") => {}
@@ -204,7 +265,7 @@ impl Fields {
                 }
                 // Harmless ways to ask for what is done anyway.
                 ("push" | "unpack" | "platform-split", "false")
-                | ("oci-mediatypes" | "tar" | "store" | "force-compression", "true")
+                | ("tar" | "store" | "force-compression", "true")
                 | ("force-compression", "false")
                 | ("mode", "copy") => {}
                 _ => return Err(later(&format!("`{key}={value}` of `--output`"))),
@@ -275,24 +336,24 @@ mod tests {
         let table = [
             (
                 "type=image",
-                "Image { names: [], annotations: Annotations([]) }",
+                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             (
                 "type=docker",
-                "Image { names: [], annotations: Annotations([]) }",
+                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             ("type=cacheonly", "CacheOnly"),
             (
                 "type=docker,dest=x.tar",
-                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, is_layout: false }"#,
+                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: true, times: Times { rewrites: false, epoch: None } }, is_layout: false }"#,
             ),
             (
                 "type=oci,dest=-",
-                "Archive { destination: None, names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, is_layout: false }",
+                "Archive { destination: None, names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: false }",
             ),
             (
                 "type=oci,dest=x,name=a:1,compression=zstd,compression-level=19",
-                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), level: Some(19), annotations: Annotations([]) }, is_layout: false }"#,
+                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), level: Some(19), annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: false }"#,
             ),
             (
                 "type=oci,dest=x,compression=gzip,compression-level=10",
@@ -308,35 +369,35 @@ mod tests {
             ),
             (
                 "type=image,push=false",
-                "Image { names: [], annotations: Annotations([]) }",
+                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             (
                 "type=image,push=true,\"name=a,b\"",
-                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, insecure: false })"#,
+                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, insecure: false })"#,
             ),
             (
                 "type=registry,compression=zstd,compression-level=9,registry.insecure=true",
-                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), level: Some(9), annotations: Annotations([]) }, insecure: true })",
+                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), level: Some(9), annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, insecure: true })",
             ),
             (
                 "./out",
-                r#"Local(Files { destination: Some("./out"), platform_split: false })"#,
+                r#"Local(Files { destination: Some("./out"), platform_split: false, epoch: None })"#,
             ),
             (
                 "-",
-                "Tar(Files { destination: None, platform_split: false })",
+                "Tar(Files { destination: None, platform_split: false, epoch: None })",
             ),
             (
                 "type=local,dest=x,platform-split=true",
-                r#"Local(Files { destination: Some("x"), platform_split: true })"#,
+                r#"Local(Files { destination: Some("x"), platform_split: true, epoch: None })"#,
             ),
             (
                 "type=tar,dest=x.tar",
-                r#"Tar(Files { destination: Some("x.tar"), platform_split: false })"#,
+                r#"Tar(Files { destination: Some("x.tar"), platform_split: false, epoch: None })"#,
             ),
             (
                 "type=tar",
-                "Tar(Files { destination: None, platform_split: false })",
+                "Tar(Files { destination: None, platform_split: false, epoch: None })",
             ),
             (
                 "type=local",
@@ -360,7 +421,7 @@ mod tests {
             ),
             (
                 "type=oci,dest=x,tar=false",
-                r#"Archive { destination: Some("x"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]) }, is_layout: true }"#,
+                r#"Archive { destination: Some("x"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: true }"#,
             ),
             (
                 "type=oci,tar=false",
@@ -377,6 +438,26 @@ mod tests {
             (
                 "type=image,annotation-layer.a=b",
                 "error: `--output type=image,annotation-layer.a=b`: there is no type `layer`; the types are manifest, index, manifest-descriptor and index-descriptor",
+            ),
+            (
+                "type=image,oci-mediatypes=false,rewrite-timestamp=true,source-date-epoch=7",
+                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: Some(Docker), is_dockers: false, times: Times { rewrites: true, epoch: Some(7) } } }",
+            ),
+            (
+                "type=tar,source-date-epoch=7",
+                "Tar(Files { destination: None, platform_split: false, epoch: Some(7) })",
+            ),
+            (
+                "type=tar,rewrite-timestamp=true",
+                "error: `--output type=tar,rewrite-timestamp=true`: only layers of images have times to rewrite; here SOURCE_DATE_EPOCH alone does it",
+            ),
+            (
+                "type=local,dest=x,oci-mediatypes=false",
+                "error: `--output type=local,dest=x,oci-mediatypes=false`: only images have media types",
+            ),
+            (
+                "type=oci,dest=x,source-date-epoch=now",
+                "error: `--output type=oci,dest=x,source-date-epoch=now`: `now` is no number of seconds since 1970",
             ),
             ("type=nonsense", "error: `nonsense` is no type of output"),
             ("dest=x", "error: `--output dest=x` says no type"),

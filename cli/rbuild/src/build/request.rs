@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::{ContextFrom, DockerfileFrom, NamedFrom, NoCache, Pull, Request, SecretFrom};
-use export::Annotations;
+use export::{Annotations, SaveOptions};
 use oci::{Platform, Reference};
 use registry::Client;
 
-use super::output::Output;
+use super::output::{Output, Packing, Times};
 use super::{allow, annotation, cache, lent, metadata};
 use crate::args::{BuildArgs, Network};
 use crate::exit::Exit;
@@ -44,6 +44,7 @@ impl Meant {
             .iter()
             .map(|text| Output::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
+        let times = times(&outputs)?;
         if args.push {
             outputs.push(Output::Push(super::output::Push::default()));
         }
@@ -74,7 +75,9 @@ impl Meant {
             ssh: ssh.collect::<Result<BTreeMap<_, _>, _>>()?,
             tags: tags(args, &outputs)?,
             outputs: engine_outputs(&outputs, &annotations)?,
-            annotations: of_store(&outputs, &annotations),
+            stored: of_store(&outputs, &annotations),
+            rewrite_timestamp: times.rewrites,
+            epoch: times.epoch,
             iidfile: args.iidfile.clone(),
             pull: match (args.pull, args.offline) {
                 (true, _) => Pull::Always,
@@ -242,14 +245,38 @@ fn tag(text: &String) -> Result<Reference, Fault> {
     }
 }
 
-/// What stands on the manifest of the image in the store: what all outputs have, and what those say
-/// that mean the store.
-fn of_store(outputs: &[Output], annotations: &Annotations) -> Annotations {
-    let of_images = outputs
-        .iter()
-        .filter(|it| matches!(it, Output::Image { .. }));
-    let of_images = of_images.filter_map(Output::annotations);
-    of_images.fold(annotations.clone(), |all, more| all.and(more))
+/// Which times the image shows. All outputs that are images are one image.
+fn times(outputs: &[Output]) -> Result<Times, Fault> {
+    let mut all = outputs.iter().filter_map(Output::times);
+    let first = all.next().unwrap_or_default();
+    if all.any(|it| it != first) {
+        return Err(Fault::usage(
+            "`--output`: all outputs are the same image, so they have the same rewrite-timestamp and source-date-epoch",
+        )
+        .hint("say it for each of them, or build twice: the steps are cached"));
+    }
+    Ok(first)
+}
+
+/// How the manifest of the image in the store is: as all outputs have it, and as those say that mean
+/// the store.
+fn of_store(outputs: &[Output], annotations: &Annotations) -> SaveOptions {
+    let usual = SaveOptions {
+        annotations: Some(annotations.clone()),
+        ..SaveOptions::default()
+    };
+    let of_images = outputs.iter().filter_map(|it| match it {
+        Output::Image { packing, .. } => Some(packing.options(&Annotations::default())),
+        _ => None,
+    });
+    of_images.fold(usual, |all, more| SaveOptions {
+        annotations: all
+            .annotations
+            .zip(more.annotations)
+            .map(|(all, more)| all.and(&more)),
+        media_types: more.media_types.or(all.media_types),
+        ..all
+    })
 }
 
 /// Refuses annotations that nothing could have.
@@ -267,6 +294,15 @@ fn check_annotations(
         return Err(Fault::usage(
             "`--annotation`: only images have annotations, and no output is one",
         ));
+    }
+    let insists = |it: &&Output| it.packing().is_some_and(Packing::insists_on_dockers);
+    if let Some(output) = outputs.iter().find(insists)
+        && !(annotations.is_empty() && output.annotations().is_none_or(Annotations::is_empty))
+    {
+        return Err(Fault::usage(
+            "`oci-mediatypes=false` of `--output`: Docker's manifests have no annotations",
+        )
+        .hint("leave `oci-mediatypes=false` out, or the annotations"));
     }
     if all.name_an_index() && request.platforms.len() < 2 {
         return Err(Fault::usage(

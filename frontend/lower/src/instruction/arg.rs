@@ -4,11 +4,11 @@ use dockerfile_parser::InstructionKind;
 
 use crate::call::Given;
 use crate::lint::{Lint, rule};
-use crate::lowering::Lowering;
+use crate::lowering::{CONTEXT, Lowering};
 use crate::scope::{self, Env, Expander};
 use crate::stage::Declarations;
 use crate::state::{State, Step};
-use crate::{Options, PlanError, PlanErrorKind};
+use crate::{Options, PlanError, PlanErrorKind, SOURCE_DATE_EPOCH};
 
 /// One declaration: a name, and a default if it has one.
 pub(crate) type Declaration = (String, Option<String>);
@@ -47,12 +47,20 @@ pub(crate) fn globals(
                 }
                 (None, None) => None,
             };
-            if let Some(value) = value {
+            if let Some(value) = value.and_then(|it| dated(name, it, options)) {
                 env.set(name, &value);
             }
         }
     }
     Ok(env)
+}
+
+/// The value of a variable, where it may be the time of the context.
+fn dated(name: &str, value: String, options: &Options) -> Option<String> {
+    match (name, value.as_str()) {
+        (SOURCE_DATE_EPOCH, CONTEXT) => options.context_epoch.map(|it| it.to_string()),
+        _ => Some(value),
+    }
 }
 
 /// `ARG` in a stage: `--build-arg`, else its default, else the global value (G38, G40).
@@ -73,7 +81,7 @@ pub(super) fn lower(
         }
         rule::secrets_used_in_arg_or_env(&mut lowering.lint, step, "ARG", &name);
         let value = match (lowering.options.build_args.get(&name), default) {
-            (Some(given), _) => Some(given.clone()),
+            (Some(given), _) => dated(&name, given.clone(), lowering.options),
             (None, Some(default)) => Some(lowering.expand(state, step, default)?),
             (None, None) => lowering.globals.get(&name).map(str::to_owned),
         };

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use oci::Digest;
-use oci::media_type::{self, Compression};
+use oci::media_type::{Compression, MediaTypes};
 use snapshot::{DiffError, Snapshots};
 use store::{BlobWriter, SnapshotId, Store, StoreError};
 
@@ -45,7 +45,7 @@ pub(super) fn write(
     let descriptor = match find(snapshots.store(), options, &wanted)? {
         Source::Blob(digest, compression) => {
             let size = archive.stored_blob(&digest)?;
-            Descriptor::new(media_type(compression), digest, size)
+            Descriptor::new(MediaTypes::Oci.layer(compression), digest, size)
         }
         source => {
             // An unpacked layer is what its diff id says; whoever makes it has compared that.
@@ -56,7 +56,7 @@ pub(super) fn write(
                 produce(snapshots, &source, &wanted.diff_id, &mut packer)?;
                 packer.finish().map(|_| ()).map_err(SaveError::Write)
             })?;
-            Descriptor::new(media_type(compression), digest, size)
+            Descriptor::new(MediaTypes::Oci.layer(compression), digest, size)
         }
     };
     archive.layers.insert(wanted.diff_id, descriptor.clone());
@@ -75,7 +75,11 @@ pub(crate) fn packed(
     let accepted = options.compression.map_or(usual.to_vec(), |it| vec![it]);
     for compression in accepted {
         if let Some((digest, size)) = store.layer_blob(&wanted.diff_id, compression)? {
-            return Ok(Descriptor::new(media_type(compression), digest, size));
+            return Ok(Descriptor::new(
+                MediaTypes::Oci.layer(compression),
+                digest,
+                size,
+            ));
         }
     }
     let compression = options.compression.unwrap_or(Compression::Gzip);
@@ -100,7 +104,11 @@ pub(crate) fn packed(
     pumped?;
     let (digest, size) = blob.writer.commit()?;
     store.record_layer_blob(&wanted.diff_id, compression, &digest)?;
-    Ok(Descriptor::new(media_type(compression), digest, size))
+    Ok(Descriptor::new(
+        MediaTypes::Oci.layer(compression),
+        digest,
+        size,
+    ))
 }
 
 /// A blob that is written to, which remembers why it could not be.
@@ -180,12 +188,4 @@ fn unpack(blob: File, mut out: &mut dyn Write) -> io::Result<()> {
     let (_, mut reader) = decoder(blob)?;
     io::copy(&mut reader, &mut out)?;
     Ok(())
-}
-
-fn media_type(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => media_type::LAYER,
-        Compression::Gzip => media_type::LAYER_GZIP,
-        Compression::Zstd => media_type::LAYER_ZSTD,
-    }
 }
