@@ -79,7 +79,7 @@ impl Active {
             upper: upper.as_fd(),
             work: work.as_fd(),
         });
-        let lowers = layers.iter().map(AsFd::as_fd).collect();
+        let lowers = layers.iter().map(|it| it.as_fd()).collect();
         Overlay { lowers, writes }.mount().map_err(failed)
     }
 
@@ -110,18 +110,12 @@ impl Active {
         tree: &Tree,
         diff_id: Option<Digest>,
     ) -> Result<SnapshotId, SnapshotError> {
-        let manifest = self.staged().join("tree");
-        fs::write(&manifest, tree.encode()).map_err(SnapshotError::file("write", &manifest))?;
-        let tree_root = tree.root();
-        let new = NewSnapshot {
-            parent: self.parent,
-            diff_id,
-            chain_id: diff_id.map(|it| self.chain_id(it)).transpose()?.flatten(),
-            content: content_on(&self.snapshots.content(self.parent)?, &tree_root),
-            tree_root,
-            size: tree.size(),
-        };
-        Ok(self.snapshots.store.commit_snapshot(&self.staged(), &new)?)
+        commit_staged(
+            &self.snapshots,
+            self.parent,
+            &self.staged(),
+            (tree, diff_id),
+        )
     }
 
     fn walk(&self) -> Result<Tree, SnapshotError> {
@@ -158,15 +152,6 @@ impl Active {
         Ok(())
     }
 
-    /// The chain id with this layer on top, if that of the chain below is known.
-    fn chain_id(&self, diff_id: Digest) -> Result<Option<Digest>, SnapshotError> {
-        let Some(parent) = self.parent else {
-            return Ok(Some(diff_id));
-        };
-        let below = self.snapshots.store.snapshot(parent)?.chain_id;
-        Ok(below.map(|below| chain_id(&below, &diff_id)))
-    }
-
     /// The root directory of a new layer looks like the one below.
     fn take_over_root(&self) -> Result<(), SnapshotError> {
         let upper = self.upper();
@@ -176,7 +161,7 @@ impl Active {
         let Some(parent) = self.parent else {
             return rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755)).map_err(failed);
         };
-        let below = open_directory(&self.snapshots.store.snapshot_fs(parent))?;
+        let below = self.snapshots.open_layer_directory(parent)?;
         let stat = rustix::fs::fstat(&below).map_err(failed)?;
         let owner = owner::of(below.as_fd(), (stat.st_uid, stat.st_gid));
         let owner = owner.map_err(SnapshotError::file("read", &upper))?;
@@ -199,6 +184,46 @@ impl Active {
     /// Beside the layer and not in it: overlayfs's own, and never committed.
     fn work(&self) -> PathBuf {
         self.tmp.path().join("work")
+    }
+}
+
+/// Makes a snapshot of a directory that holds a layer's files, writing the manifest beside them.
+pub(crate) fn commit_staged(
+    snapshots: &Snapshots,
+    parent: Option<SnapshotId>,
+    staged: &Path,
+    (tree, diff_id): (&Tree, Option<Digest>),
+) -> Result<SnapshotId, SnapshotError> {
+    let manifest = staged.join("tree");
+    fs::write(&manifest, tree.encode()).map_err(SnapshotError::file("write", &manifest))?;
+    let tree_root = tree.root();
+    let chain_id = match diff_id {
+        Some(diff_id) => snapshots.chain_id_on(parent, &diff_id)?,
+        None => None,
+    };
+    let new = NewSnapshot {
+        parent,
+        diff_id,
+        chain_id,
+        content: content_on(&snapshots.content(parent)?, &tree_root),
+        tree_root,
+        size: tree.size(),
+    };
+    Ok(snapshots.store.commit_snapshot(staged, &new)?)
+}
+
+impl Snapshots {
+    /// The chain id with a layer on top, if that of the chain below is known.
+    pub(crate) fn chain_id_on(
+        &self,
+        parent: Option<SnapshotId>,
+        diff_id: &Digest,
+    ) -> Result<Option<Digest>, SnapshotError> {
+        let Some(parent) = parent else {
+            return Ok(Some(*diff_id));
+        };
+        let below = self.store.snapshot(parent)?.chain_id;
+        Ok(below.map(|below| chain_id(&below, diff_id)))
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use oci::{Digest, Sha256};
 use store::SnapshotId;
 
-use crate::active::chain_id;
 use crate::archive::Archive;
 use crate::snapshots::{SnapshotError, Snapshots};
 use crate::unpack::{Rules, Unpack, UnpackError, UnpackLimits, unpack};
@@ -59,6 +58,19 @@ impl Snapshots {
         {
             return Ok(known);
         }
+        if self.packs() {
+            return self.receive_within(tar, expected, limits)?.place(parent);
+        }
+        self.unpack_on(parent, tar, (expected, limits))
+    }
+
+    /// Unpacks a layer tar into a layer of its own.
+    pub(crate) fn unpack_on(
+        &self,
+        parent: Option<SnapshotId>,
+        tar: &mut dyn Read,
+        (expected, limits): (Option<Digest>, UnpackLimits),
+    ) -> Result<SnapshotId, ApplyError> {
         let active = self.prepare(parent)?;
         let layer = active.layer()?;
         let mut archive = Archive::new(Hashing {
@@ -82,20 +94,14 @@ impl Snapshots {
     }
 
     /// The snapshot of the chain with this layer on top, if it is there.
-    fn known_chain(
+    pub(crate) fn known_chain(
         &self,
         parent: Option<SnapshotId>,
         diff_id: &Digest,
     ) -> Result<Option<SnapshotId>, SnapshotError> {
-        let chain = match parent {
-            None => Some(*diff_id),
-            Some(parent) => self
-                .store
-                .snapshot(parent)?
-                .chain_id
-                .map(|below| chain_id(&below, diff_id)),
+        let Some(chain) = self.chain_id_on(parent, diff_id)? else {
+            return Ok(None);
         };
-        let Some(chain) = chain else { return Ok(None) };
         Ok(self.store.snapshot_by_chain_id(&chain)?.map(|row| row.id))
     }
 }

@@ -207,6 +207,11 @@ impl<R: Read> Archive<R> {
         Ok(length)
     }
 
+    /// How many bytes of the archive were used: after [`Archive::next_member`], where its content begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Reads what is behind the end of the archive, for whoever watches all bytes.
     pub fn drain(&mut self) -> Result<(), ArchiveError> {
         let mut buffer = vec![0; BUFFER];

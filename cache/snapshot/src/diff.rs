@@ -14,7 +14,7 @@ use store::SnapshotId;
 use crate::archive::{Header, Writer};
 use crate::owner;
 use crate::root::open_in_root;
-use crate::snapshots::{SnapshotError, Snapshots, open_directory};
+use crate::snapshots::{SnapshotError, Snapshots};
 use crate::tree::{Entry, Kind};
 use crate::walk::read_some;
 
@@ -56,8 +56,8 @@ pub enum DiffError {
 impl Snapshots {
     /// Writes the layer tar of one snapshot's own files: the same bytes whenever and wherever.
     ///
-    /// Not necessarily those a snapshot was [applied](Snapshots::apply) from: keep that blob if its
-    /// digest is promised to somebody. Times are whole seconds, as containerd's are.
+    /// Not necessarily those a snapshot was [applied](Snapshots::apply) from, unless the layer stayed packed:
+    /// keep that blob if its digest is promised to somebody. Times are whole seconds, as containerd's are.
     pub fn diff(&self, id: SnapshotId, out: &mut dyn Write) -> Result<DiffInfo, DiffError> {
         self.diff_until(id, None, out)
     }
@@ -69,14 +69,20 @@ impl Snapshots {
         latest: Option<i64>,
         out: &mut dyn Write,
     ) -> Result<DiffInfo, DiffError> {
-        let tree = self.tree(id)?;
-        let root = open_directory(&self.store.snapshot_fs(id))?;
-        let default_root = self.root_below(id)?;
-        let hashing = Hashing {
+        let mut hashing = Hashing {
             out,
             hash: Sha256::default(),
             size: 0,
         };
+        if latest.is_none()
+            && let Some(tar) = self.open_packed_tar(id)?
+        {
+            copy(tar, &mut hashing, &self.store.layer_tar(id))?;
+            return Ok(hashing.finish());
+        }
+        let tree = self.tree(id)?;
+        let root = self.open_layer_directory(id)?;
+        let default_root = self.root_below(id)?;
         let mut pack = Pack {
             root,
             writer: Writer::new(hashing),
@@ -90,10 +96,7 @@ impl Snapshots {
             pack.entry(entry)?;
         }
         let hashing = pack.writer.finish().map_err(DiffError::Write)?;
-        Ok(DiffInfo {
-            diff_id: hashing.hash.finish(),
-            size: hashing.size,
-        })
+        Ok(hashing.finish())
     }
 
     /// Mode, owner and group of the root directory without this layer.
@@ -101,7 +104,7 @@ impl Snapshots {
         let Some(parent) = self.store.snapshot(id)?.parent else {
             return Ok((0o755, 0, 0));
         };
-        let dir = open_directory(&self.store.snapshot_fs(parent))?;
+        let dir = self.open_layer_directory(parent)?;
         let stat = rustix::fs::fstat(&dir).map_err(|error| {
             SnapshotError::file("read", &self.store.snapshot_fs(parent))(error.into())
         })?;
@@ -273,6 +276,30 @@ struct Hashing<'a> {
     out: &'a mut dyn Write,
     hash: Sha256,
     size: u64,
+}
+
+impl Hashing<'_> {
+    fn finish(self) -> DiffInfo {
+        DiffInfo {
+            diff_id: self.hash.finish(),
+            size: self.size,
+        }
+    }
+}
+
+/// Writes all of a file.
+fn copy(mut file: File, out: &mut Hashing<'_>, path: &Path) -> Result<(), DiffError> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let length = read_some(&mut file, &mut buffer).map_err(|source| DiffError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        if length == 0 {
+            return Ok(());
+        }
+        out.write_all(&buffer[..length]).map_err(DiffError::Write)?;
+    }
 }
 
 impl Write for Hashing<'_> {

@@ -10,7 +10,8 @@
 //! The life of a layer: [`Snapshots::prepare`] gives an [`Active`] one, writable through
 //! [`Active::mount`] or, without a mount, through [`Active::layer`]; [`Active::commit`] makes it a
 //! snapshot; dropping it instead forgets it. [`Snapshots::apply`] makes a snapshot from an OCI layer
-//! tar, [`Snapshots::diff`] the tar from a snapshot.
+//! tar, [`Snapshots::diff`] the tar from a snapshot. A large tar is not even unpacked where the kernel
+//! can mount it as it is: the layer stays [*packed*](Received).
 //!
 //! Trees that somebody else filled are only entered through a [`Root`] or a [`Layer`]: every path in
 //! them is resolved by descriptor and cannot leave them.
@@ -22,12 +23,14 @@ mod archive;
 mod checksum;
 mod clamp;
 mod diff;
+mod erofs;
 mod files;
 pub mod layer;
 mod local;
 mod mount;
 pub mod overlay;
 pub mod owner;
+mod packed;
 pub mod pattern;
 mod recover;
 mod root;
@@ -48,6 +51,7 @@ pub use diff::{DiffError, DiffInfo};
 pub use files::{FilesError, Plain};
 pub use layer::Layer;
 pub use local::Local;
+pub use packed::{Packing, Received};
 pub use pattern::{Matcher, PatternError, Patterns};
 pub use root::{METADATA_FILE_LIMIT, Root};
 pub use snapshots::{SnapshotError, Snapshots};

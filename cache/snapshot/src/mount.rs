@@ -55,6 +55,20 @@ impl Overlay<'_> {
     }
 }
 
+/// A detached, read-only mount of a tar, by the index over it.
+pub(crate) fn packed(index: &Path, tar: &Path) -> io::Result<OwnedFd> {
+    let fs = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&fs, "source", index)?;
+    fsconfig_set_string(&fs, "device", tar)?;
+    fsconfig_set_flag(&fs, "ro")?;
+    fsconfig_create(&fs)?;
+    Ok(fsmount(
+        &fs,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::MOUNT_ATTR_RDONLY,
+    )?)
+}
+
 /// A detached mount of a directory as it stands.
 pub(crate) fn bind(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

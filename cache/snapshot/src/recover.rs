@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use store::{SnapshotId, SnapshotRow};
 
 use crate::owner;
-use crate::snapshots::{SnapshotError, Snapshots, open_directory};
+use crate::snapshots::{SnapshotError, Snapshots};
 use crate::tree::{Kind, Tree};
 use crate::walk::{NothingKnown, Origin, Walk};
 
@@ -78,7 +78,7 @@ impl Snapshots {
             Err(error) if is_damage(&error) => return Ok(false),
             Err(error) => return Err(error),
         }
-        match open_directory(&self.store.snapshot_fs(row.id)) {
+        match self.open_layer_directory(row.id) {
             Ok(_) => Ok(true),
             Err(error) if is_damage(&error) => Ok(false),
             Err(error) => Err(error),
@@ -93,6 +93,11 @@ impl Snapshots {
             Err(error) if is_damage(&error) => return Ok(false),
             Err(error) => return Err(error),
         };
+        if let (true, Some(diff_id)) = (self.is_packed(row.id), &row.diff_id)
+            && !self.is_same_tar(row.id, diff_id).unwrap_or(false)
+        {
+            return Ok(false);
+        }
         let links = if owner::is_anybody_there() {
             HashMap::new()
         } else {
@@ -110,7 +115,7 @@ impl Snapshots {
         id: SnapshotId,
         links: &HashMap<Box<[u8]>, (u32, u32)>,
     ) -> Result<Tree, SnapshotError> {
-        let root = open_directory(&self.store.snapshot_fs(id))?;
+        let root = self.open_layer_directory(id)?;
         let walk = Walk {
             root: root.as_fd(),
             ignore: None,
@@ -147,7 +152,8 @@ fn owners_of_links(tree: &Tree) -> HashMap<Box<[u8]>, (u32, u32)> {
 /// Whether the disk has lost something, rather than that this process could not look.
 fn is_damage(error: &SnapshotError) -> bool {
     let source = match error {
-        SnapshotError::Tree { .. } => return true,
+        // A kernel that cannot mount it counts, too: the layer comes again, unpacked.
+        SnapshotError::Tree { .. } | SnapshotError::Index { .. } => return true,
         SnapshotError::Walk(error) => &error.source,
         SnapshotError::File { source, .. } => source,
         _ => return false,

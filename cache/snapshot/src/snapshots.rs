@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::{Key, KeyHasher};
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +13,7 @@ use store::{SnapshotId, Store, StoreError};
 
 use crate::mount::{self, Overlay, Writes};
 use crate::owner;
+use crate::packed::{self, Packing};
 use crate::tree::{Merged, Tree, TreeError};
 use crate::walk::WalkError;
 
@@ -42,6 +43,15 @@ pub enum SnapshotError {
     /// More layers than the kernel can mount.
     #[error("a chain of {0} layers is too long: the kernel mounts at most {MOST_LAYERS}")]
     TooManyLayers(usize),
+    /// A layer that was kept in its tar cannot be mounted.
+    #[error("cannot mount the tar of snapshot {id}")]
+    Index {
+        /// Which layer.
+        id: SnapshotId,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused an overlay mount.
     #[error("cannot mount a chain of {layers} layers as overlay")]
     Mount {
@@ -76,12 +86,16 @@ impl SnapshotError {
 #[derive(Debug, Clone)]
 pub struct Snapshots {
     pub(crate) store: Store,
+    pub(crate) packing: Packing,
     remembered: Arc<Mutex<Remembered>>,
+    mounts_indexes: Arc<OnceLock<bool>>,
 }
 
 #[derive(Debug, Default)]
-struct Remembered {
+pub(crate) struct Remembered {
     chains: HashMap<SnapshotId, Arc<Merged>>,
+    /// Packed layers, each mounted once.
+    pub(crate) mounts: HashMap<SnapshotId, Arc<OwnedFd>>,
 }
 
 impl Snapshots {
@@ -89,8 +103,16 @@ impl Snapshots {
     pub fn new(store: Store) -> Self {
         Self {
             store,
+            packing: Packing::default(),
             remembered: Arc::default(),
+            mounts_indexes: Arc::default(),
         }
+    }
+
+    /// The same snapshots, with another choice of the layers that stay packed.
+    #[must_use]
+    pub fn packing(self, packing: Packing) -> Self {
+        Self { packing, ..self }
     }
 
     /// The store they are in.
@@ -110,7 +132,11 @@ impl Snapshots {
         };
         // The kernel wants two lower directories where there is no upper one.
         let floor = mount::empty().map_err(failed)?;
-        let lowers = layers.iter().chain([&floor]).map(AsFd::as_fd).collect();
+        let lowers = layers
+            .iter()
+            .map(|it| it.as_fd())
+            .chain([floor.as_fd()])
+            .collect();
         Overlay {
             lowers,
             writes: None,
@@ -194,11 +220,19 @@ impl Snapshots {
         self.merged(top).map(Some)
     }
 
+    /// Whether the kernel mounts tars with an index over them; tried once.
+    pub(crate) fn mounts_indexes(&self) -> bool {
+        *self.mounts_indexes.get_or_init(|| {
+            let tried = self.store.tmp_dir().map(|it| packed::probe(it.path()));
+            matches!(tried, Ok(Ok(())))
+        })
+    }
+
     /// The directories of a chain's layers, topmost first, open.
     pub(crate) fn open_layers(
         &self,
         top: Option<SnapshotId>,
-    ) -> Result<Vec<OwnedFd>, SnapshotError> {
+    ) -> Result<Vec<Arc<OwnedFd>>, SnapshotError> {
         let Some(top) = top else {
             return Ok(Vec::new());
         };
@@ -209,11 +243,11 @@ impl Snapshots {
         ancestry
             .iter()
             .rev()
-            .map(|row| open_directory(&self.store.snapshot_fs(row.id)))
+            .map(|row| self.open_layer(row.id))
             .collect()
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {
+    pub(crate) fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {
         self.remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use store::SnapshotId;
 
+use crate::active::commit_staged;
 use crate::layer::{copy_metadata, times};
 use crate::overlay;
 use crate::root::open_in_root;
@@ -86,6 +87,9 @@ impl Snapshots {
     ) -> Result<SnapshotId, SnapshotError> {
         let tree = self.tree(layer)?;
         let diff_id = self.store.snapshot(layer)?.diff_id;
+        if self.is_packed(layer) {
+            return self.relink_packed(parent, layer);
+        }
         let active = self.prepare(parent)?;
         let from = open_directory(&self.store.snapshot_fs(layer))?;
         let to = open_directory(&active.upper())?;
@@ -106,6 +110,23 @@ impl Snapshots {
             dress().map_err(SnapshotError::file("link", entry.path()))?;
         }
         Active::commit_tree(active, &tree, diff_id)
+    }
+
+    /// A packed layer is two files; its index shows on any chain what it was made to show.
+    fn relink_packed(
+        &self,
+        parent: Option<SnapshotId>,
+        layer: SnapshotId,
+    ) -> Result<SnapshotId, SnapshotError> {
+        let staged = self.store.tmp_dir()?;
+        let staged = staged.path().join("snapshot");
+        std::fs::create_dir(&staged).map_err(SnapshotError::file("create", &staged))?;
+        for from in [self.store.layer_tar(layer), self.store.layer_index(layer)] {
+            let to = staged.join(from.file_name().unwrap_or_default());
+            std::fs::hard_link(&from, to).map_err(SnapshotError::file("link", &from))?;
+        }
+        let diff_id = self.store.snapshot(layer)?.diff_id;
+        commit_staged(self, parent, &staged, (&self.tree(layer)?, diff_id))
     }
 }
 

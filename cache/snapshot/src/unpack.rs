@@ -19,6 +19,7 @@ use crate::root::open_in_root;
 use crate::source::ResolveError;
 use crate::tree::Xattr;
 
+/// How names begin that say something about lower layers.
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Names that begin like this were aufs's own business.
@@ -125,6 +126,66 @@ fn shown(path: &Path) -> String {
     shown
 }
 
+/// How much of what is limited an archive has had so far.
+pub(crate) struct Tally {
+    limits: UnpackLimits,
+    bytes: u64,
+    members: u64,
+    devices: u64,
+}
+
+impl Tally {
+    pub(crate) fn new(limits: UnpackLimits) -> Self {
+        Self {
+            limits,
+            bytes: 0,
+            members: 0,
+            devices: 0,
+        }
+    }
+
+    /// One more member, which brings so many bytes once it is unpacked.
+    pub(crate) fn member(&mut self, member: &Member) -> Result<(), UnpackError> {
+        let too_much = |what, limit| Err(UnpackError::TooMuch { what, limit });
+        self.members += 1;
+        if self.members > self.limits.members {
+            return too_much("members", self.limits.members);
+        }
+        if let MemberKind::File { size, .. } = member.kind {
+            self.bytes = self.bytes.saturating_add(size);
+        }
+        if self.bytes > self.limits.bytes {
+            return too_much("bytes", self.limits.bytes);
+        }
+        Ok(())
+    }
+
+    fn device(&mut self, path: &Path) -> Result<(), UnpackError> {
+        self.devices += 1;
+        if self.devices <= self.limits.devices {
+            return Ok(());
+        }
+        let problem = match self.limits.devices {
+            0 => "is a device, and there must be none",
+            _ => "is one device too many",
+        };
+        Err(UnpackError::Refused {
+            path: path.to_owned(),
+            problem,
+        })
+    }
+
+    /// How many members there were.
+    pub(crate) fn members(&self) -> u64 {
+        self.members
+    }
+
+    /// How many bytes their files have together.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 /// Unpacks a whole archive. When this fails, part of it may have been written.
 pub fn unpack<R: Read>(
     archive: &mut Archive<R>,
@@ -136,18 +197,10 @@ pub fn unpack<R: Read>(
         how,
         parent: None,
         directories: Vec::new(),
-        bytes: 0,
-        devices: 0,
+        tally: Tally::new(how.limits),
     };
-    let mut members = 0;
     while let Some(member) = archive.next_member()? {
-        members += 1;
-        if members > how.limits.members {
-            return Err(UnpackError::TooMuch {
-                what: "members",
-                limit: how.limits.members,
-            });
-        }
+        target.tally.member(&member)?;
         target.member(archive, &member)?;
     }
     target.set_directory_times()
@@ -160,8 +213,7 @@ struct Target<'a> {
     parent: Option<(PathBuf, PathBuf, Directory)>,
     /// Directories whose times are set at the end, when nothing is written into them any more.
     directories: Vec<(PathBuf, (i64, u32))>,
-    bytes: u64,
-    devices: u64,
+    tally: Tally,
 }
 
 impl Target<'_> {
@@ -170,7 +222,7 @@ impl Target<'_> {
         archive: &mut Archive<R>,
         member: &Member,
     ) -> Result<(), UnpackError> {
-        let path = self.clean(&member.path)?;
+        let path = clean(&member.path, self.how.limits.depth)?;
         let Some(name) = path.file_name() else {
             return self.top(member);
         };
@@ -184,10 +236,13 @@ impl Target<'_> {
             name,
             path: &path,
         };
-        let written = if self.how.rules == Rules::Layer && name.as_bytes().starts_with(WHITEOUT) {
-            self.whiteout(&place)
-        } else {
-            self.entry(archive, member, &place)
+        let marked = match self.how.rules {
+            Rules::Layer => mark(name),
+            Rules::Archive => None,
+        };
+        let written = match marked {
+            Some(mark) => self.mark(mark, &place).map(|()| false),
+            None => self.entry(archive, member, &place),
         };
         let replaced_directory = written?;
         // What was replaced may have been above the directory that is remembered.
@@ -195,34 +250,6 @@ impl Target<'_> {
             self.parent = Some((parent_path.to_owned(), parent.0, parent.1));
         }
         Ok(())
-    }
-
-    /// The name as seen from the top, without `.` and `..`.
-    fn clean(&self, name: &[u8]) -> Result<PathBuf, UnpackError> {
-        let path = Path::new(OsStr::from_bytes(name));
-        let mut clean = PathBuf::new();
-        let mut depth = 0;
-        for component in path.components() {
-            match component {
-                Component::Normal(name) => {
-                    clean.push(name);
-                    depth += 1;
-                }
-                Component::ParentDir if !clean.pop() => {
-                    return Err(UnpackError::Escapes {
-                        path: path.to_owned(),
-                    });
-                }
-                _ => {}
-            }
-        }
-        if depth > self.how.limits.depth {
-            return Err(UnpackError::TooMuch {
-                what: "directories in one name",
-                limit: self.how.limits.depth as u64,
-            });
-        }
-        Ok(clean)
     }
 
     /// The archive's entry for the top directory itself.
@@ -279,37 +306,32 @@ impl Target<'_> {
     }
 
     /// A name that removes. Only what lower layers have is meant: what this layer brought stays.
-    fn whiteout(&self, place: &Place<'_>) -> Result<bool, UnpackError> {
-        let Place {
-            parent, name, path, ..
-        } = *place;
+    fn mark(
+        &self,
+        mark: Result<Mark<'_>, &'static str>,
+        place: &Place<'_>,
+    ) -> Result<(), UnpackError> {
+        let Place { parent, path, .. } = *place;
         let failed = |source| UnpackError::Write {
             path: path.to_owned(),
             source,
         };
-        let name = name.as_bytes();
-        if name == OPAQUE {
-            overlay::make_opaque(parent.own()).map_err(failed)?;
-            return Ok(false);
+        let mark = mark.map_err(|problem| UnpackError::Refused {
+            path: path.to_owned(),
+            problem,
+        })?;
+        match mark {
+            Mark::Hides => overlay::make_opaque(parent.own()).map_err(failed),
+            Mark::Nothing => Ok(()),
+            // Where there is nothing to hide a whiteout would be worse than useless: overlayfs lists it
+            // in directories that only one layer has.
+            Mark::Removes(name) => {
+                if parent.look(name).map_err(failed)?.is_some_and(|it| !it.own) {
+                    overlay::make_whiteout(parent.own(), name.as_bytes()).map_err(failed)?;
+                }
+                Ok(())
+            }
         }
-        if name.starts_with(AUFS) {
-            return Ok(false);
-        }
-        let removed = &name[WHITEOUT.len()..];
-        if matches!(removed, b"" | b"." | b"..") {
-            let problem = "removes something that has no name";
-            return Err(UnpackError::Refused {
-                path: path.to_owned(),
-                problem,
-            });
-        }
-        // Where there is nothing to hide a whiteout would be worse than useless: overlayfs lists it
-        // in directories that only one layer has.
-        let name = OsStr::from_bytes(removed);
-        if parent.look(name).map_err(failed)?.is_some_and(|it| !it.own) {
-            overlay::make_whiteout(parent.own(), removed).map_err(failed)?;
-        }
-        Ok(false)
     }
 
     /// Writes one member; true where it took the place of a directory.
@@ -343,7 +365,6 @@ impl Target<'_> {
             }
             MemberKind::File { size, pieces } => {
                 parent.make_room(name).map_err(failed)?;
-                self.count(*size)?;
                 let mut file = create(dir, name).map_err(failed)?;
                 write_content(archive, &mut file, *size, pieces.as_deref(), path)?;
                 self.set_file_metadata(&file, member).map_err(failed)?;
@@ -374,13 +395,13 @@ impl Target<'_> {
                 });
             }
             MemberKind::Character(major, minor) => {
-                self.count_device(path)?;
+                self.tally.device(path)?;
                 parent.make_room(name).map_err(failed)?;
                 make_node(dir, name, FileType::CharacterDevice, (*major, *minor))
                     .map_err(failed)?;
             }
             MemberKind::Block(major, minor) => {
-                self.count_device(path)?;
+                self.tally.device(path)?;
                 parent.make_room(name).map_err(failed)?;
                 make_node(dir, name, FileType::BlockDevice, (*major, *minor)).map_err(failed)?;
             }
@@ -412,40 +433,12 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn count(&mut self, size: u64) -> Result<(), UnpackError> {
-        self.bytes = self.bytes.saturating_add(size);
-        let limit = self.how.limits.bytes;
-        if self.bytes > limit {
-            Err(UnpackError::TooMuch {
-                what: "bytes",
-                limit,
-            })
-        } else {
-            Ok(())
-        }
-    }
-
-    fn count_device(&mut self, path: &Path) -> Result<(), UnpackError> {
-        self.devices += 1;
-        if self.devices <= self.how.limits.devices {
-            return Ok(());
-        }
-        let problem = match self.how.limits.devices {
-            0 => "is a device, and there must be none",
-            _ => "is one device too many",
-        };
-        Err(UnpackError::Refused {
-            path: path.to_owned(),
-            problem,
-        })
-    }
-
     /// Where the target of a hard link really is: in the tree, whatever it says.
     fn link_target(&self, target: &[u8], path: &Path) -> Result<PathBuf, UnpackError> {
         let escapes = || UnpackError::Escapes {
             path: path.to_owned(),
         };
-        let clean = self.clean(target).map_err(|_| escapes())?;
+        let clean = clean(target, self.how.limits.depth).map_err(|_| escapes())?;
         let name = clean.file_name().ok_or_else(escapes)?.to_owned();
         let parent = self.how.into.join(clean.parent().unwrap_or(Path::new("")));
         let real = self
@@ -550,6 +543,56 @@ impl Target<'_> {
         }
         Ok(())
     }
+}
+
+/// The name as seen from the top, without `.` and `..`.
+pub(crate) fn clean(name: &[u8], most_depth: usize) -> Result<PathBuf, UnpackError> {
+    let path = Path::new(OsStr::from_bytes(name));
+    let mut clean = PathBuf::new();
+    let mut depth = 0;
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => {
+                clean.push(name);
+                depth += 1;
+            }
+            Component::ParentDir if !clean.pop() => {
+                return Err(UnpackError::Escapes {
+                    path: path.to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+    if depth > most_depth {
+        return Err(UnpackError::TooMuch {
+            what: "directories in one name",
+            limit: most_depth as u64,
+        });
+    }
+    Ok(clean)
+}
+
+/// What a name in a layer says about lower layers.
+pub(crate) enum Mark<'a> {
+    /// That nothing of theirs shows in this directory.
+    Hides,
+    /// That this name of theirs is gone.
+    Removes(&'a OsStr),
+    /// Nothing that anybody understands any more.
+    Nothing,
+}
+
+/// What a name in a layer says, if it says anything; an error is about a name that cannot be.
+pub(crate) fn mark(name: &OsStr) -> Option<Result<Mark<'_>, &'static str>> {
+    let name = name.as_bytes();
+    let removed = name.strip_prefix(WHITEOUT)?;
+    Some(match removed {
+        _ if name == OPAQUE => Ok(Mark::Hides),
+        _ if name.starts_with(AUFS) => Ok(Mark::Nothing),
+        b"" | b"." | b".." => Err("removes something that has no name"),
+        removed => Ok(Mark::Removes(OsStr::from_bytes(removed))),
+    })
 }
 
 /// Where a member goes.

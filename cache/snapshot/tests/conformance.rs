@@ -7,14 +7,19 @@ mod support;
 use std::path::Path;
 
 use proptest::prelude::*;
-use snapshot::Select;
+use snapshot::{DiffInfo, Packing, Select, SnapshotId};
 use support::{Stand, draw};
 
-/// Runs one script a layer through a mount and holds every way to look at the chain against the others.
+/// Runs one script a layer through a mount and holds every way to look at the chain against the others:
+/// as it was made, and as its layers come out elsewhere, unpacked and packed.
 fn check(scripts: &[&str]) {
     let stand = Stand::new();
     let mut top = None;
-    let mut mirror = None;
+    let mut mirrors = [
+        Mirror::new(Packing::None),
+        Mirror::new(Packing::All),
+        Mirror::new(Packing::Large),
+    ];
     for script in scripts {
         let active = stand.snapshots.prepare(top).unwrap();
         let mount = active.mount().unwrap();
@@ -41,33 +46,91 @@ fn check(scripts: &[&str]) {
             tar,
             "the same layer packs into the same bytes"
         );
-        mirror = Some(
-            stand
-                .snapshots
-                .apply(mirror, &mut tar.as_slice(), Some(info.diff_id))
-                .unwrap(),
-        );
-        let mirrored = mirror.unwrap();
-        assert_eq!(
-            draw(&stand.snapshots.view(mirror).unwrap()),
-            seen_through_mount,
-            "{scripts:?}"
-        );
-        assert_eq!(
-            stand.pack(mirrored).1.diff_id,
-            info.diff_id,
-            "a round trip changes no byte: {scripts:?}"
-        );
-        let content = |top| stand.snapshots.content(top).unwrap();
-        assert_eq!(
-            content(Some(id)),
-            content(mirror),
-            "equal layers have equal keys: {scripts:?}"
-        );
+        for mirror in &mut mirrors {
+            mirror.apply(&tar, &info);
+            mirror.check(&seen_through_mount, &info, &format!("{scripts:?}"));
+            assert_eq!(
+                mirror.stand.snapshots.content(mirror.top).unwrap(),
+                stand.snapshots.content(Some(id)).unwrap(),
+                "equal layers have equal keys: {scripts:?}"
+            );
+        }
         top = Some(id);
     }
-    let whole = |top| stand.snapshots.checksum(top, &Select::Tree).unwrap();
-    assert_eq!(whole(top), whole(mirror));
+    let [unpacked, ..] = &mirrors;
+    let difference = unpacked.difference();
+    for mirror in &mirrors {
+        assert_eq!(mirror.difference(), difference, "{scripts:?}");
+        let whole = |stand: &Stand, top| stand.snapshots.checksum(top, &Select::Tree).unwrap();
+        assert_eq!(whole(&stand, top), whole(&mirror.stand, mirror.top));
+        mirror.check_elsewhere();
+    }
+}
+
+/// The same chain in another store, from layer tars.
+struct Mirror {
+    stand: Stand,
+    packing: Packing,
+    top: Option<SnapshotId>,
+}
+
+impl Mirror {
+    fn new(packing: Packing) -> Self {
+        let mut stand = Stand::new();
+        stand.snapshots = stand.snapshots.packing(packing);
+        Self {
+            stand,
+            packing,
+            top: None,
+        }
+    }
+
+    fn apply(&mut self, tar: &[u8], info: &DiffInfo) {
+        let applied = self
+            .stand
+            .snapshots
+            .apply(self.top, &mut &*tar, Some(info.diff_id));
+        self.top = Some(applied.unwrap());
+    }
+
+    fn check(&self, seen: &str, info: &DiffInfo, what: &str) {
+        let snapshots = &self.stand.snapshots;
+        let view = snapshots.view(self.top).unwrap();
+        assert_eq!(draw(&view), seen, "{:?}: {what}", self.packing);
+        let manifests = support::draw_merged(&snapshots.merged(self.top).unwrap());
+        assert_eq!(manifests, seen, "{:?}: {what}", self.packing);
+        assert_eq!(
+            self.stand.pack(self.top.unwrap()).1.diff_id,
+            info.diff_id,
+            "a round trip changes no byte: {:?}: {what}",
+            self.packing
+        );
+        let is_packed = snapshots.store().layer_index(self.top.unwrap()).exists();
+        assert_eq!(is_packed, self.packing == Packing::All, "{what}");
+        assert!(snapshots.store().has_layer(self.top.unwrap()));
+        assert_eq!(snapshots.damaged().unwrap(), [], "{what}");
+    }
+
+    /// The layers on another chain, and what they change together, are what they are for others.
+    fn check_elsewhere(&self) {
+        let Some(top) = self.top else { return };
+        let snapshots = &self.stand.snapshots;
+        let base = self.stand.commit(None, "mkdir elsewhere; write a_base 1");
+        let layers = snapshots.chain(top).unwrap();
+        let stacked = snapshots.stack(Some(base), &layers[..1]).unwrap();
+        let seen = draw(&snapshots.view(Some(stacked)).unwrap());
+        let known = support::draw_merged(&snapshots.merged(Some(stacked)).unwrap());
+        assert_eq!(seen, known, "{:?}", self.packing);
+        assert_eq!(snapshots.damaged().unwrap(), []);
+    }
+
+    /// What the layers above the first change together.
+    fn difference(&self) -> oci::Key {
+        let snapshots = &self.stand.snapshots;
+        let layers = snapshots.chain(self.top.unwrap()).unwrap();
+        let difference = snapshots.difference(layers[0], *layers.last().unwrap());
+        snapshots.content(Some(difference.unwrap())).unwrap()
+    }
 }
 
 #[test]

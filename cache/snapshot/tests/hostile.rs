@@ -7,7 +7,7 @@ mod support;
 use std::io::Read;
 use std::path::Path;
 
-use snapshot::ApplyError;
+use snapshot::{ApplyError, Packing};
 use support::{Stand, draw};
 
 /// A tar from words: `f path content`, `d path`, `l path target` (symlink), `h path target` (hard
@@ -130,7 +130,14 @@ fn outcome(stand: &Stand, tar: &[u8]) -> String {
 }
 
 fn check(script: &str, expected: &str) {
-    let stand = Stand::new();
+    for packing in [Packing::None, Packing::All] {
+        let mut stand = Stand::new();
+        stand.snapshots = stand.snapshots.packing(packing);
+        check_in(&stand, script, expected);
+    }
+}
+
+fn check_in(stand: &Stand, script: &str, expected: &str) {
     let victim = stand
         .snapshots
         .store()
@@ -140,7 +147,7 @@ fn check(script: &str, expected: &str) {
         .join("victim");
     std::fs::write(&victim, "untouched").unwrap();
     let script = script.replace("VICTIM", &victim.to_string_lossy());
-    let found = outcome(&stand, &Tar::new(&script).bytes);
+    let found = outcome(stand, &Tar::new(&script).bytes);
     assert_eq!(found, expected, "{script}");
     assert_eq!(
         std::fs::read_to_string(&victim).unwrap(),
@@ -342,16 +349,21 @@ fn an_attribute_with_a_line_break_is_kept_as_root() {
 fn half_an_archive_is_refused_and_leaves_nothing_as_root() {
     let tar = Tar::new("d a; f a/b content; f c more").bytes;
     for cut in [1, 511, 513, 1030, 2000] {
-        let stand = Stand::new();
-        let found = outcome(&stand, &tar[..cut]);
-        assert!(
-            found.starts_with("cannot unpack the layer: "),
-            "{cut}: {found}"
-        );
-        assert!(
-            support::find(stand.snapshots.store().root(), "a").is_none(),
-            "{cut}"
-        );
+        for packing in [Packing::None, Packing::All] {
+            let mut stand = Stand::new();
+            stand.snapshots = stand.snapshots.packing(packing);
+            let found = outcome(&stand, &tar[..cut]);
+            assert!(
+                found.starts_with("cannot unpack the layer: "),
+                "{cut}: {found}"
+            );
+            for left in ["a", "tar", "index"] {
+                assert!(
+                    support::find(stand.snapshots.store().root(), left).is_none(),
+                    "{cut}: {left}"
+                );
+            }
+        }
     }
     // Without the zeros at the end it is whole all the same.
     assert!(outcome(&Stand::new(), &tar[..tar.len() - 1024]).contains("+ a/b"));

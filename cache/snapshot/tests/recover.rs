@@ -5,8 +5,11 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
-use snapshot::SnapshotId;
+use snapshot::{Packing, SnapshotId, Snapshots};
+use store::Store;
 use support::Stand;
 
 /// As if the machine had gone down since everything was written: no row is of this boot.
@@ -77,6 +80,51 @@ fn a_damaged_layer_goes_with_all_that_stands_on_it() {
         assert_eq!(stand.snapshots.recover().unwrap(), [top, left]);
         assert!(is_there(&stand, base) && is_there(&stand, right));
         assert!(stand.snapshots.store().unverified().unwrap().is_empty());
+    }
+}
+
+fn flip(path: PathBuf, at: u64) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
+}
+
+#[test]
+fn a_damaged_packed_layer_goes_with_all_that_stands_on_it_as_root() {
+    let damages: [fn(&Store, SnapshotId); 7] = [
+        // A file's byte, a byte that no file has, and the magic number of the index.
+        |store, id| flip(store.layer_tar(id), 512),
+        |store, id| flip(store.layer_tar(id), 300),
+        |store, id| flip(store.layer_index(id), 1024),
+        |store, id| fs::write(store.layer_index(id), "").unwrap(),
+        |store, id| fs::write(store.layer_tar(id), "").unwrap(),
+        |store, id| fs::remove_file(store.layer_tar(id)).unwrap(),
+        |store, id| fs::remove_file(store.layer_index(id)).unwrap(),
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        let source = Stand::new();
+        let (tar, info) = source.pack(source.commit(None, "write b left"));
+        let mut stand = Stand::new();
+        stand.snapshots = stand.snapshots.packing(Packing::All);
+        let base = stand.commit(None, "write a base");
+        let packed = stand
+            .snapshots
+            .apply(Some(base), &mut &*tar, Some(info.diff_id))
+            .unwrap();
+        let top = stand.commit(Some(packed), "write d top");
+        assert_eq!(stand.snapshots.damaged().unwrap(), []);
+        damage(stand.snapshots.store(), packed);
+        // What is mounted already is the process's own affair.
+        let again = Snapshots::new(stand.snapshots.store().clone());
+        assert_eq!(again.damaged().unwrap(), [packed], "{number}");
+        power_cut(&stand);
+        assert_eq!(again.recover().unwrap(), [top, packed], "{number}");
+        assert!(is_there(&stand, base));
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! db.sqlite            what is there: rows, no bytes
 //! blobs/sha256/HEX     OCI blobs: configs, manifests, layer tars
-//! snapshots/ID/fs      one layer's own files, an overlay upper directory kept in place
+//! snapshots/ID/fs      one layer's own files, an overlay upper directory kept in place; or, of a layer that
+//!                      came from elsewhere, `tar`, and `index`, by which the kernel mounts it
 //! snapshots/ID/tree    its tree manifest
 //! mounts/HEX           cache mounts: directories that outlive builds
 //! stat/HEX             what is known of files of the host, one file a directory

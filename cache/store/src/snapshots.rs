@@ -69,7 +69,7 @@ pub struct NewSnapshot {
 const COLUMNS: &str = "id, parent, diff_id, chain_id, content, tree_root, size, created, synced";
 
 impl Store {
-    /// Makes the directory `staged`, which holds `fs` and `tree`, a snapshot.
+    /// Makes the directory `staged`, which holds `fs` (or `tar` and `index`) and `tree`, a snapshot.
     ///
     /// `staged` is in a work directory of this store and is moved away. If a snapshot of the same
     /// chain id is there already, that one is returned and `staged` stays.
@@ -147,6 +147,23 @@ impl Store {
     /// Where the layer's own files are.
     pub fn snapshot_fs(&self, id: SnapshotId) -> PathBuf {
         self.snapshot_directory(id).join("fs")
+    }
+
+    /// Where the tar of a layer is that stays packed, and has no files of its own.
+    pub fn layer_tar(&self, id: SnapshotId) -> PathBuf {
+        self.snapshot_directory(id).join("tar")
+    }
+
+    /// Where the index over that tar is.
+    pub fn layer_index(&self, id: SnapshotId) -> PathBuf {
+        self.snapshot_directory(id).join("index")
+    }
+
+    /// Whether the layer's files are there in the one form or the other, as far as that can be told at
+    /// once.
+    pub fn has_layer(&self, id: SnapshotId) -> bool {
+        self.snapshot_fs(id).is_dir()
+            || self.layer_index(id).is_file() && self.layer_tar(id).is_file()
     }
 
     /// Where the layer's tree manifest is.

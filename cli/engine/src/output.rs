@@ -120,7 +120,7 @@ fn export_image(
         .map_err(ExportError::Image)?;
     // A build that is cached to the end looks at nothing else of its layers.
     for row in &chain {
-        if !store.snapshot_fs(row.id).is_dir() {
+        if !store.has_layer(row.id) {
             store.drop_snapshot(row.id).map_err(ExportError::Image)?;
             return Err(ExportError::Image(StoreError::MissingSnapshot(row.id)));
         }

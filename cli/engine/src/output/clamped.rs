@@ -68,7 +68,7 @@ impl Clamping<'_> {
         let is_whole = |id: &SnapshotId| {
             store
                 .ancestry(*id)
-                .is_ok_and(|chain| chain.iter().all(|it| store.snapshot_fs(it.id).is_dir()))
+                .is_ok_and(|chain| chain.iter().all(|it| store.has_layer(it.id)))
         };
         Ok(clamped.filter(is_whole))
     }
