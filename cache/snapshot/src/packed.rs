@@ -26,7 +26,7 @@ use crate::apply::ApplyError;
 use crate::archive::Archive;
 use crate::mount;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
-use crate::unpack::{UnpackError, UnpackLimits};
+use crate::unpack::UnpackLimits;
 use contents::Contents;
 
 /// From so many members on a layer is worth a mount of its own.
@@ -97,10 +97,16 @@ impl Snapshots {
             hash: Sha256::default(),
             file,
             size: 0,
+            failure: None,
         });
-        let contents = Contents::read(&mut archive, limits)?;
-        archive.drain().map_err(UnpackError::from)?;
+        let contents = Contents::read(&mut archive, limits)
+            .and_then(|contents| Ok(archive.drain().map(|()| contents)?));
         let kept = archive.into_input();
+        // Not the archive's fault.
+        if let Some(failure) = kept.failure {
+            return Err(SnapshotError::file("write", &path)(failure).into());
+        }
+        let contents = contents?;
         let found = kept.hash.finish();
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(ApplyError::WrongDiffId { expected, found });
@@ -262,13 +268,19 @@ struct Kept<'a> {
     hash: Sha256,
     file: File,
     size: u64,
+    /// Why no more could be kept.
+    failure: Option<io::Error>,
 }
 
 impl Read for Kept<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(out)?;
         self.hash.update(&out[..length]);
-        self.file.write_all(&out[..length])?;
+        if let Err(error) = self.file.write_all(&out[..length]) {
+            let kind = error.kind();
+            self.failure = Some(error);
+            return Err(kind.into());
+        }
         self.size += length as u64;
         Ok(length)
     }

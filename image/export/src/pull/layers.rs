@@ -1,13 +1,16 @@
-//! Layers from elsewhere: fetched side by side, unpacked in their order as they arrive.
+//! Layers from elsewhere: fetched side by side, read while they come, put on each other in their order.
+
+mod stream;
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use oci::media_type::Compression;
 use oci::{Digest, Key, KeyHasher, Reference};
 use registry::Client;
-use snapshot::{ApplyError, Snapshots};
+use snapshot::{ApplyError, Received, Snapshots};
 use store::{KeyLock, SnapshotId, Store};
 
 use super::{LayerState, PullError, PullWatch, RemoteImage, RemoteLayer};
@@ -66,7 +69,8 @@ pub fn fetch(
 }
 
 /// Makes layers, which stand lowest first, snapshots: those on top of what is there already are
-/// fetched, side by side, and unpacked in their order as they arrive. Returns the uppermost.
+/// fetched, side by side, and put on each other in their order. Where layers can stay packed, all work
+/// on one is done while it comes; elsewhere it is unpacked when its turn has come. Returns the uppermost.
 ///
 /// # Errors
 /// If a layer does not come, or is not what the manifest and the config say. What came in whole is
@@ -94,7 +98,7 @@ pub fn fetch_layers(
         watch.layer(&layer.blob, LayerState::Waiting);
     }
     let fetching = Fetching {
-        store,
+        snapshots,
         blobs,
         watch,
         next: Mutex::new(missing.iter()),
@@ -112,7 +116,7 @@ pub fn fetch_layers(
         };
         for layer in missing {
             let fetched = arrived.wait(&layer.blob);
-            let applied = fetched.and_then(|()| unpack(snapshots, layer, top, watch));
+            let applied = fetched.and_then(|it| make(snapshots, layer, (top, it), watch));
             match applied {
                 Ok(id) => top = Some(id),
                 Err(error) => {
@@ -129,27 +133,41 @@ pub fn fetch_layers(
 
 /// The threads that fetch share this.
 struct Fetching<'a> {
-    store: &'a Store,
+    snapshots: &'a Snapshots,
     blobs: &'a dyn Blobs,
     watch: &'a dyn PullWatch,
     next: Mutex<std::slice::Iter<'a, RemoteLayer>>,
 }
 
-type Fetched = (Digest, Result<(), PullError>);
+type Fetched = (Digest, Result<Came, PullError>);
+
+/// What has come of a layer.
+enum Came {
+    /// Its blob is in the store.
+    Blob,
+    /// And its tar has been read.
+    Whole(Received, Compression),
+}
 
 impl Fetching<'_> {
     fn work(&self, sender: &Sender<Fetched>) {
         while let Some(layer) = self.take() {
-            let fetched = fetch_blob(
-                self.store,
-                (&layer.blob, layer.size),
-                self.blobs,
-                self.watch,
-            );
+            let fetched = self.fetch(&layer);
             if sender.send((layer.blob, fetched)).is_err() {
                 return;
             }
         }
+    }
+
+    fn fetch(&self, layer: &RemoteLayer) -> Result<Came, PullError> {
+        if self.snapshots.packs() {
+            let (received, compression) =
+                stream::receive(self.snapshots, layer, self.blobs, self.watch)?;
+            return Ok(Came::Whole(received, compression));
+        }
+        let store = self.snapshots.store();
+        fetch_blob(store, (&layer.blob, layer.size), self.blobs, self.watch)?;
+        Ok(Came::Blob)
     }
 
     fn take(&self) -> Option<RemoteLayer> {
@@ -176,11 +194,7 @@ pub fn fetch_blob(
     blobs: &dyn Blobs,
     watch: &dyn PullWatch,
 ) -> Result<(), PullError> {
-    // Another image of this build, or another process, may be at the same blob.
-    let key = KeyHasher::new("layer to fetch")
-        .text(&blob.to_string())
-        .finish();
-    let _lock = claim(store, &key, watch)?;
+    let _lock = claim_blob(store, blob, watch)?;
     if !store.has_blob(blob)? {
         let failed = |source| PullError::Fetch {
             digest: *blob,
@@ -217,7 +231,7 @@ struct Arrived {
 
 impl Arrived {
     /// Waits until the blob has come; what comes before it is kept, unless it failed.
-    fn wait(&mut self, blob: &Digest) -> Result<(), PullError> {
+    fn wait(&mut self, blob: &Digest) -> Result<Came, PullError> {
         if let Some(position) = self.early.iter().position(|(early, _)| early == blob) {
             return self.early.swap_remove(position).1;
         }
@@ -231,10 +245,19 @@ impl Arrived {
     }
 }
 
-fn unpack(
+/// The right to fetch a blob: another image of this build, or another process, may be at the same one.
+fn claim_blob(store: &Store, blob: &Digest, watch: &dyn PullWatch) -> Result<KeyLock, PullError> {
+    let key = KeyHasher::new("layer to fetch")
+        .text(&blob.to_string())
+        .finish();
+    claim(store, &key, watch)
+}
+
+/// Makes a layer that came a snapshot on top of a chain.
+fn make(
     snapshots: &Snapshots,
     layer: &RemoteLayer,
-    parent: Option<SnapshotId>,
+    (parent, came): (Option<SnapshotId>, Came),
     watch: &dyn PullWatch,
 ) -> Result<SnapshotId, PullError> {
     let store = snapshots.store();
@@ -247,33 +270,51 @@ fn unpack(
         return Ok(row.id);
     }
     watch.layer(&layer.blob, LayerState::Extracting);
-    let failed = |source| PullError::Fetch {
-        digest: layer.blob,
-        source,
+    let (id, compression) = match came {
+        Came::Whole(received, compression) => (received.place(parent), compression),
+        Came::Blob => {
+            let (packing, tar) = opened(store.open_blob(&layer.blob)?, &layer.blob)?;
+            let unpack = |tar: &mut dyn Read| snapshots.apply(parent, tar, Some(layer.diff_id));
+            (ahead(tar, unpack), packing)
+        }
     };
-    let (packing, tar) = decoder(store.open_blob(&layer.blob)?).map_err(failed)?;
-    let Some(compression) = packing.layer() else {
-        return Err(failed(io::Error::other(
-            "it is packed neither with gzip nor with zstd",
-        )));
-    };
-    let id =
-        ahead(tar, |tar| snapshots.apply(parent, tar, Some(layer.diff_id))).map_err(|error| {
-            match error {
-                ApplyError::WrongDiffId { expected, found } => PullError::WrongDiffId {
-                    blob: layer.blob,
-                    expected,
-                    found,
-                },
-                source => PullError::Apply {
-                    blob: layer.blob,
-                    source,
-                },
-            }
-        })?;
+    let id = id.map_err(|error| unlayered(layer, error))?;
     store.record_layer_blob(&layer.diff_id, compression, &layer.blob)?;
     watch.layer(&layer.blob, LayerState::Complete);
     Ok(id)
+}
+
+/// The tar in a layer's blob, and how it is packed there.
+fn opened<'a>(
+    blob: impl Read + Send + 'a,
+    digest: &Digest,
+) -> Result<(Compression, Box<dyn Read + Send + 'a>), PullError> {
+    let failed = |source| PullError::Fetch {
+        digest: *digest,
+        source,
+    };
+    let (packing, tar) = decoder(blob).map_err(failed)?;
+    match packing.layer() {
+        Some(compression) => Ok((compression, tar)),
+        None => Err(failed(io::Error::other(
+            "it is packed neither with gzip nor with zstd",
+        ))),
+    }
+}
+
+/// Why a blob is no layer.
+fn unlayered(layer: &RemoteLayer, error: ApplyError) -> PullError {
+    match error {
+        ApplyError::WrongDiffId { expected, found } => PullError::WrongDiffId {
+            blob: layer.blob,
+            expected,
+            found,
+        },
+        source => PullError::Apply {
+            blob: layer.blob,
+            source,
+        },
+    }
 }
 
 /// The right to make what `key` names. Waits for whoever has it; a lock that is waited for cannot be
