@@ -341,3 +341,81 @@ fn a_login_is_kept_used_and_forgotten_as_root() {
     );
     assert!(!shelf.exists());
 }
+
+/// What a tree looks like from inside: names, modes, owners, links and contents.
+const LOOK: &str = "cd /many && find . -exec stat -c '%n %A %u:%g %h %Y' {} + | sort | sha256sum; cat */* | sha256sum; ls | wc -l";
+
+#[test]
+fn a_large_layer_is_not_unpacked_and_is_a_layer_all_the_same_as_root() {
+    let (server, owner, base) = served();
+    let many = format!("{}/lib/many:v1", server.address());
+    let dockerfile = format!(
+        "FROM {base}\nRUN mkdir -p /many && cd /many && for d in $(seq 30); do mkdir $d; for f in $(seq 40); do echo $d $f > $d/$f; done; done; \
+         chown 7:8 1/1 2; chmod 4711 1/2; ln 1/3 2/three; ln -s ../1 3/link; touch -d @1000000 4 5/1\nRUN rm -r /many/30 /many/29/1; echo more > /many/1/1\n"
+    );
+    owner.write("Dockerfile", dockerfile);
+    let words = ["build", "-q", "--network=none", "-t", &many, "--push", "."];
+    owner.run(words).success();
+    let look = |rbuild: &Rbuild| {
+        rbuild
+            .run(["run", "--rm", &many, "sh", "-c", LOOK])
+            .success()
+    };
+    let seen = look(&owner).stdout;
+    assert_eq!(seen.lines().last(), Some("29"), "{seen}");
+
+    let rbuild = Rbuild::new(RBUILD);
+    rbuild.run(["pull", "-q", &many]).success();
+    let packed = |rbuild: &Rbuild| {
+        let layers = fs::read_dir(rbuild.root().join("snapshots")).unwrap();
+        let layers = layers.map(|it| it.unwrap().path());
+        let (packed, other): (Vec<_>, Vec<_>) = layers.partition(|it| it.join("index").is_file());
+        assert!(
+            packed
+                .iter()
+                .all(|it| it.join("tar").is_file() && !it.join("fs").exists())
+        );
+        assert!(other.iter().all(|it| it.join("fs").is_dir()));
+        packed.len()
+    };
+    assert_eq!(packed(&rbuild), 1);
+    assert_eq!(look(&rbuild).stdout, seen);
+
+    // A step on top changes what is in it; what is sent then is what came, and one layer more.
+    let dockerfile = format!(
+        "FROM {many}\nRUN cd /many && echo new > 3/1 && mv 4 four && rm -r 5 && ls four | wc -l\nCOPY --from={many} /many/1 /copied\n"
+    );
+    rbuild.write("Dockerfile", dockerfile);
+    let next = format!("{}/lib/next:v1", server.address());
+    let before = server.requests().len();
+    let words = ["build", "-q", "--network=none", "-t", &next, "--push", "."];
+    rbuild.run(words).success();
+    let sent = asked(&server, before);
+    let sent = sent
+        .iter()
+        .filter(|it| it.starts_with("PUT ") && it.contains("/blobs/"));
+    assert_eq!(
+        sent.count(),
+        3,
+        "two layers and a config: {:?}",
+        asked(&server, before)
+    );
+    let script = "test $(ls /many/four | wc -l) = 40 && ! test -e /many/5 && cat /many/3/1 /copied/1 && stat -c '%a %u:%g' /copied/2 /many/1/1";
+    let output = rbuild
+        .run(["run", "--rm", &next, "sh", "-c", script])
+        .success();
+    assert_eq!(output.stdout, "new\nmore\n4711 0:0\n644 7:8\n");
+
+    rbuild.run(["store", "verify"]).success();
+    // Saved and loaded elsewhere it is the same, without its blobs too.
+    let saved = rbuild.home().join("saved.tar");
+    rbuild
+        .run(["save", "-o", saved.to_str().unwrap(), &many])
+        .success();
+    let third = Rbuild::new(RBUILD);
+    third
+        .run(["load", "-q", "-i", saved.to_str().unwrap()])
+        .success();
+    assert_eq!(packed(&third), 1);
+    assert_eq!(look(&third).stdout, seen);
+}
