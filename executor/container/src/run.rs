@@ -280,10 +280,14 @@ fn attach_network(networks: &Networks, network: Network) -> Result<Attachment, L
 }
 
 fn tell_reach(attachment: &Attachment, notice: &dyn Fn(&str)) {
-    if let Attachment::Outside(lease) = attachment
-        && let Reach::Nothing { reason } = lease.reach()
-    {
+    let Attachment::Outside(lease) = attachment else {
+        return;
+    };
+    if let Reach::Nothing { reason } = lease.reach() {
         notice(&format!("the container has no network: {reason}"));
+    }
+    if let Some(remark) = lease.remark() {
+        notice(remark);
     }
 }
 

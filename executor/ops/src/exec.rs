@@ -481,8 +481,11 @@ fn tell_reach(attachment: &Attachment, ops: &Ops, context: &Context<'_>) {
     let Attachment::Outside(lease) = attachment else {
         return;
     };
-    if !matches!(lease.reach(), Reach::Translated) && !ops.told.swap(true, Ordering::Relaxed) {
-        let text = format!("rbuild: RUN reaches {}\n", lease.reach());
+    let reach = (!matches!(lease.reach(), Reach::Translated))
+        .then(|| format!("rbuild: RUN reaches {}\n", lease.reach()));
+    let remark = lease.remark().map(|it| format!("rbuild: {it}\n"));
+    let text = reach.into_iter().chain(remark).collect::<String>();
+    if !text.is_empty() && !ops.told.swap(true, Ordering::Relaxed) {
         (context.log)(Stream::Stderr, text.as_bytes());
     }
 }

@@ -325,3 +325,83 @@ fn root_only_a_firewall_of_somebodys_own_is_left_alone_and_named() {
     let opened = "nft 'table inet mine { chain fence { type filter hook forward priority 10; policy drop; iifname rbuild0 accept; oifname rbuild0 accept; }; }'";
     assert_eq!(behind(opened).said, format!("{TRANSLATED}{BOTH}"));
 }
+
+/// A host with this `/etc/resolv.conf`, where `options` tell a real server on `lo` or outside what it knows.
+fn with_names(resolv_conf: &str, place: &str, options: &str) -> Lab {
+    let file = match resolv_conf {
+        "" => String::new(),
+        text => format!("printf '{text}' > /tmp/etc/resolv.conf"),
+    };
+    let server = "dnsmasq --no-daemon --no-resolv --no-hosts --bind-interfaces --local-service --user=root --port=53";
+    Lab::new()
+        .with("cp -a /etc /tmp/etc; rm -f /tmp/etc/resolv.conf; mount --bind /tmp/etc /etc")
+        .with(&file)
+        .with(
+            "ip -n outside addr add fe80::1/64 dev up1 nodad; ip addr add fe80::2/64 dev up0 nodad",
+        )
+        .with(&format!(
+            "{place} {server} {options} > /tmp/dns 2>&1 & trap 'kill $!' EXIT"
+        ))
+        .with("until grep -q 'started' /tmp/dns; do sleep 0.01; done")
+}
+
+const ASK: &str =
+    "cat /etc/resolv.conf; nslookup -type=a a.test 2> /dev/null | sed -n 's/^Address: //p'";
+
+#[test]
+fn root_only_servers_on_the_host_answer_in_its_namespaces() {
+    let inside =
+        format!("{TRANSLATED}search x\noptions ndots:2\nnameserver 127.0.0.11\n192.0.2.77\n");
+    let hosts = [
+        (
+            "nameserver 127.0.0.1\\nsearch x\\noptions ndots:2\\n",
+            "",
+            "--listen-address=127.0.0.1",
+        ),
+        (
+            "search x\\nnameserver ::1\\noptions ndots:2\\n",
+            "",
+            "--listen-address=::1",
+        ),
+        (
+            "search x\\nnameserver 127.0.0.53\\noptions ndots:2\\n",
+            "",
+            "--listen-address=127.0.0.53",
+        ),
+        (
+            "search x\\nnameserver fe80::1%%up0\\noptions ndots:2\\n",
+            "ip netns exec outside",
+            "--listen-address=fe80::1",
+        ),
+    ];
+    for (file, place, options) in hosts {
+        let options = format!("{options} --address=/a.test/192.0.2.77");
+        let seen = with_names(file, place, &options).lease(ASK);
+        assert_eq!(seen.said, inside, "{file}");
+        assert_eq!(seen.left, "", "{file}");
+    }
+}
+
+#[test]
+fn root_only_servers_behind_systemd_are_asked_by_namespaces_themselves() {
+    let outside = "--listen-address=203.0.113.1 --address=/a.test/192.0.2.77";
+    let seen = with_names("nameserver 127.0.0.53\\n", "ip netns exec outside", outside)
+        .with("mkdir -p /run/systemd/resolve; echo nameserver 203.0.113.1 > /run/systemd/resolve/resolv.conf")
+        .lease(ASK);
+    assert_eq!(
+        seen.said,
+        format!("{TRANSLATED}nameserver 203.0.113.1\n192.0.2.77\n")
+    );
+}
+
+#[test]
+fn root_only_a_host_without_servers_has_public_ones_asked_and_says_so() {
+    let seen = with_names("", "", "").lease("cat /etc/resolv.conf");
+    assert_eq!(
+        seen.said,
+        format!(
+            "{TRANSLATED}`/etc/resolv.conf` names no server: 8.8.8.8 and 8.8.4.4 are asked for names\n\
+             nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+        )
+    );
+}

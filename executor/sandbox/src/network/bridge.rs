@@ -183,6 +183,11 @@ impl Bridge {
         self.subnets.gateway()
     }
 
+    /// Where the outside is reached.
+    pub(super) fn outside(&self) -> &[Family] {
+        &self.outside
+    }
+
     /// Gives a namespace an interface, addresses and routes; the addresses are its own while the file is held.
     pub(super) fn connect(&self, namespace: BorrowedFd<'_>) -> Answer<File> {
         self.attach(namespace, &self.outside)

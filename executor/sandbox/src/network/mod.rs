@@ -13,6 +13,7 @@ mod bridge;
 mod changes;
 mod firewall;
 mod forwarding;
+mod relay;
 mod resolv;
 mod routes;
 mod slirp;
@@ -29,6 +30,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bridge::Bridge;
+use relay::{Relay, Served};
+use resolv::Names;
 use slirp::Slirp;
 
 pub use resolv::host_resolv_conf;
@@ -50,8 +53,9 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Pool {
-    way: Option<Way>,
     free: Vec<Namespace>,
+    relay: Option<Relay>,
+    way: Option<Way>,
 }
 
 /// How namespaces of this process reach the outside, found out once.
@@ -67,7 +71,7 @@ enum Way {
 struct Namespace {
     fd: OwnedFd,
     reach: Reach,
-    resolv_conf: Vec<u8>,
+    names: Names,
     /// Where the machine itself is reached.
     host: Option<Ipv4Addr>,
     #[expect(
@@ -75,6 +79,8 @@ struct Namespace {
         reason = "holds the address, or the process that is the way out"
     )]
     held: Held,
+    /// Somebody answers for servers of the host.
+    relayed: Option<Served>,
 }
 
 #[derive(Debug)]
@@ -134,8 +140,9 @@ impl Drop for Shared {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // The interfaces go with their namespaces, and should go before the bridge does.
+        // The interfaces go with their namespaces, which sockets keep, and should go before the bridge does.
         self.free.clear();
+        self.relay = None;
     }
 }
 
@@ -146,44 +153,26 @@ impl Pool {
             source,
         })?;
         let way = self.way.get_or_insert_with(Way::find);
-        let reason = match way {
-            Way::Bridge(bridge) => match bridge.connect(fd.as_fd()) {
-                Ok(address) => {
-                    return Ok(Namespace {
-                        fd,
-                        reach: Reach::Translated,
-                        resolv_conf: resolv::inside(),
-                        host: Some(bridge.gateway()),
-                        held: Held::Address(address),
-                    });
+        let mut namespace = way.lead_out(fd);
+        if !namespace.names.relayed.is_empty() {
+            match self.relay(&namespace) {
+                Ok(served) => namespace.relayed = Some(served),
+                Err(error) => {
+                    let remark = format!("the host's name servers cannot be asked: {error}");
+                    namespace.names.remark = Some(remark);
                 }
-                Err(reason) => reason,
-            },
-            Way::UserSpace { reason } => match Slirp::start(fd.as_fd()) {
-                Ok(process) => {
-                    return Ok(Namespace {
-                        fd,
-                        reach: Reach::UserSpace {
-                            reason: reason.clone(),
-                        },
-                        resolv_conf: slirp::RESOLV_CONF.to_vec(),
-                        host: Some(slirp::HOST),
-                        held: Held::Process(process),
-                    });
-                }
-                Err(error) => format!("{reason}; {error}"),
-            },
-            Way::Nothing { reason } => reason.clone(),
-        };
-        tracing::warn!(%reason, "no network");
-        let reach = Reach::Nothing { reason };
-        Ok(Namespace {
-            fd,
-            reach,
-            resolv_conf: resolv::inside(),
-            host: None,
-            held: Held::Nothing,
-        })
+            }
+        }
+        Ok(namespace)
+    }
+
+    /// Has somebody answer for servers that only the host reaches.
+    fn relay(&mut self, namespace: &Namespace) -> io::Result<Served> {
+        if self.relay.is_none() {
+            self.relay = Some(Relay::start()?);
+        }
+        let relay = self.relay.as_ref().expect("it was started");
+        relay.serve(namespace.fd.as_fd(), &namespace.names.relayed)
     }
 }
 
@@ -195,6 +184,50 @@ impl Way {
             Err(reason) => Way::Nothing {
                 reason: format!("{reason}; `slirp4netns` is not installed"),
             },
+        }
+    }
+
+    /// Gives a new namespace its way out, or says why it has none.
+    fn lead_out(&self, fd: OwnedFd) -> Namespace {
+        let reason = match self {
+            Way::Bridge(bridge) => match bridge.connect(fd.as_fd()) {
+                Ok(address) => {
+                    return Namespace {
+                        fd,
+                        reach: Reach::Translated,
+                        names: resolv::inside(bridge.outside()),
+                        host: Some(bridge.gateway()),
+                        held: Held::Address(address),
+                        relayed: None,
+                    };
+                }
+                Err(reason) => reason,
+            },
+            Way::UserSpace { reason } => match Slirp::start(fd.as_fd()) {
+                Ok(process) => {
+                    return Namespace {
+                        fd,
+                        reach: Reach::UserSpace {
+                            reason: reason.clone(),
+                        },
+                        names: resolv::with_server(slirp::SERVER),
+                        host: Some(slirp::HOST),
+                        held: Held::Process(process),
+                        relayed: None,
+                    };
+                }
+                Err(error) => format!("{reason}; {error}"),
+            },
+            Way::Nothing { reason } => reason.clone(),
+        };
+        tracing::warn!(%reason, "no network");
+        Namespace {
+            fd,
+            reach: Reach::Nothing { reason },
+            names: resolv::nobody(),
+            host: None,
+            held: Held::Nothing,
+            relayed: None,
         }
     }
 }
@@ -238,7 +271,12 @@ impl Lease {
 
     /// The `/etc/resolv.conf` that is right inside.
     pub fn resolv_conf(&self) -> &[u8] {
-        &self.inner().resolv_conf
+        self.inner().names.file.as_bytes()
+    }
+
+    /// What is not as somebody would expect who knows the host's name servers.
+    pub fn remark(&self) -> Option<&str> {
+        self.inner().names.remark.as_deref()
     }
 
     /// The address at which the machine itself is reached from inside, if it is.

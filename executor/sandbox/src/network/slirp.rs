@@ -14,11 +14,11 @@ use crate::program;
 
 const PROGRAM: &str = "slirp4netns";
 
-/// Its own name server.
 /// Where its users reach the machine.
 pub(super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
-pub(super) const RESOLV_CONF: &[u8] = b"nameserver 10.0.2.3\n";
+/// Its own name server, which asks the host's.
+pub(super) const SERVER: &str = "10.0.2.3";
 
 /// A running one, for one namespace. It ends with its owner, because its standard input does.
 #[derive(Debug)]

@@ -138,7 +138,14 @@ pub(crate) fn guest() {
     spec.network = Network::Namespace(lease.namespace().unwrap());
     spec.resolv_conf = Some(lease.resolv_conf().to_vec());
     let ran = finish(spawn(spec).unwrap());
-    println!("--- said:\n{}\n{}--- end", lease.reach(), ran.stdout);
+    let remark = lease
+        .remark()
+        .map_or_else(String::new, |it| format!("{it}\n"));
+    println!(
+        "--- said:\n{}\n{remark}{}--- end",
+        lease.reach(),
+        ran.stdout
+    );
 }
 
 /// Starts the server, and waits until the host reaches it as far as it can.
