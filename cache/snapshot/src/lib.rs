@@ -56,7 +56,9 @@ pub use pattern::{Matcher, PatternError, Patterns};
 pub use root::{METADATA_FILE_LIMIT, Root};
 pub use snapshots::{SnapshotError, Snapshots};
 pub use store::{SnapshotId, SnapshotRow};
-pub use tree::{Change, Counting, Entry, How, Kind, Merged, Tree, TreeError, Xattr, content_key};
+pub use tree::{
+    Change, Count, Counting, Effect, Entry, How, Kind, Merged, Tree, TreeError, Xattr, content_key,
+};
 pub use unpack::{Rules, Unpack, UnpackError, UnpackLimits, unpack};
 pub use walk::{WalkError, survey};
 

@@ -6,6 +6,7 @@
 mod codec;
 mod compare;
 mod digest;
+mod effect;
 mod merged;
 mod order;
 
@@ -18,6 +19,7 @@ use oci::{Key, KeyHasher};
 pub use codec::TreeError;
 pub use compare::{Change, How};
 pub(crate) use digest::Digester;
+pub use effect::{Count, Effect};
 pub use merged::Merged;
 pub(crate) use order::{compare_paths, is_below};
 
@@ -168,6 +170,14 @@ impl Entry {
     pub(crate) fn travelling(&self) -> Vec<Xattr> {
         let travel = self.xattrs.iter().filter(|it| it.travels());
         travel.cloned().collect()
+    }
+
+    /// How many bytes it has; 0 for what is no file.
+    pub fn size(&self) -> u64 {
+        match self.kind {
+            Kind::File { size, .. } => size,
+            _ => 0,
+        }
     }
 
     /// Whether it is a directory.

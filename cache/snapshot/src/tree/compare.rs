@@ -1,9 +1,11 @@
-//! What is different between two layers, told path by path.
+//! What is different between two layers or two chains of them, told path by path.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::iter::Peekable;
 use std::path::PathBuf;
 
-use super::{Counting, Entry, Kind, Tree, compare_paths};
+use super::{Counting, Entry, Kind, Merged, Tree, compare_paths};
 
 /// A path that differs between two trees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Change {
     pub how: How,
     /// Whether it is, or was, a directory.
     pub directory: bool,
+    /// How many bytes it had, and has; 0 for what is no file.
+    pub sizes: (u64, u64),
 }
 
 /// How a path differs. Where it does so in several ways, the first of these is told.
@@ -38,36 +42,73 @@ pub enum How {
 impl Tree {
     /// What counts for a content key and is different in `now`, in the order of the paths.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let (mut old, mut new) = (
-            self.entries().iter().peekable(),
-            now.entries().iter().peekable(),
-        );
-        let change = |entry: &Entry, how| Change {
-            path: entry.path().to_owned(),
-            how,
-            directory: entry.is_directory(),
-        };
-        loop {
-            let order = match (old.peek(), new.peek()) {
-                (None, None) => return changes,
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some(old), Some(new)) => compare_paths(&old.path, &new.path),
+        changes(self.entries().iter(), now.entries().iter())
+    }
+}
+
+impl Merged {
+    /// The same of what two chains show.
+    pub fn changes(&self, now: &Self) -> Vec<Change> {
+        changes(self.iter(), now.iter())
+    }
+}
+
+fn changes<'a>(
+    old: impl Iterator<Item = &'a Entry>,
+    new: impl Iterator<Item = &'a Entry>,
+) -> Vec<Change> {
+    let pairs = Pairs {
+        old: old.peekable(),
+        new: new.peekable(),
+    };
+    pairs
+        .filter_map(|pair| {
+            let how = match pair {
+                (Some(old), Some(new)) => old.difference(new)?,
+                (None, _) => How::New,
+                (_, None) => How::Gone,
             };
-            if order.is_lt() {
-                changes.extend(old.next().map(|it| change(it, How::Gone)));
-            } else if order.is_gt() {
-                changes.extend(new.next().map(|it| change(it, How::New)));
-            } else if let (Some(old), Some(new)) = (old.next(), new.next()) {
-                changes.extend(old.difference(new).map(|how| change(new, how)));
-            }
-        }
+            let entry = pair.1.or(pair.0)?;
+            Some(Change {
+                path: entry.path().to_owned(),
+                how,
+                directory: entry.is_directory(),
+                sizes: (pair.0.map_or(0, Entry::size), pair.1.map_or(0, Entry::size)),
+            })
+        })
+        .collect()
+}
+
+/// What two sequences in path order have at each path that either has.
+struct Pairs<O: Iterator, N: Iterator> {
+    old: Peekable<O>,
+    new: Peekable<N>,
+}
+
+impl<'a, O, N> Iterator for Pairs<O, N>
+where
+    O: Iterator<Item = &'a Entry>,
+    N: Iterator<Item = &'a Entry>,
+{
+    type Item = (Option<&'a Entry>, Option<&'a Entry>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let order = match (self.old.peek(), self.new.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(old), Some(new)) => compare_paths(&old.path, &new.path),
+        };
+        Some((
+            if order.is_gt() { None } else { self.old.next() },
+            if order.is_lt() { None } else { self.new.next() },
+        ))
     }
 }
 
 impl Entry {
-    fn difference(&self, now: &Self) -> Option<How> {
+    /// How it differs from what it is now; `None` where nothing that counts does.
+    pub fn difference(&self, now: &Self) -> Option<How> {
         if self.digest(Counting::All) == now.digest(Counting::All) {
             return None;
         }

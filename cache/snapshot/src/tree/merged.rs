@@ -67,6 +67,15 @@ impl Merged {
         self.visible.iter().map(|it| self.at(*it))
     }
 
+    /// All visible entries in order, each with the number of the layer that has it.
+    pub(super) fn located(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        self.visible.iter().map(|it| (it.layer, self.at(*it)))
+    }
+
+    pub(super) fn layer_count(&self) -> u32 {
+        self.layers.len() as u32
+    }
+
     /// The entry that is visible at exactly this path.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
         Some(self.at(self.visible[self.position(path).ok()?]))
