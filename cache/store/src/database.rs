@@ -66,6 +66,13 @@ ALTER TABLE steps ADD COLUMN failure TEXT;
 CREATE INDEX steps_name ON steps (name, build);
 CREATE INDEX steps_key ON steps (key, build);
 ",
+    "
+CREATE TABLE origins (
+    image BLOB PRIMARY KEY,
+    file TEXT NOT NULL,
+    lines TEXT NOT NULL
+) WITHOUT ROWID;
+",
 ];
 
 /// The directories beside the database.

@@ -220,6 +220,7 @@ impl Store {
                 take_name(transaction, &name)?;
             }
             transaction.execute("DELETE FROM platforms WHERE image = ?", [id.as_bytes()])?;
+            transaction.execute("DELETE FROM origins WHERE image = ?", [id.as_bytes()])?;
             Ok(transaction.execute("DELETE FROM images WHERE id = ?", [id.as_bytes()])? > 0)
         })
     }

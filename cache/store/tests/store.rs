@@ -13,7 +13,7 @@ use oci::media_type::Compression;
 use oci::{Digest, Key, KeyHasher, Platform, Reference};
 use serde_json::json;
 use store::{
-    Alike, Budget, Build, Failure, ImageRecord, NewSnapshot, OpenError, RanStep, Record,
+    Alike, Budget, Build, Failure, ImageRecord, NewSnapshot, OpenError, Origins, RanStep, Record,
     ResolveError, Sharing, SnapshotId, Store, StoreError, Stored,
 };
 
@@ -944,11 +944,11 @@ fn a_store_of_a_newer_rbuild_is_refused() {
     let root = scratch();
     drop(Store::open(root.path()).unwrap());
     let database = rusqlite::Connection::open(root.path().join("db.sqlite")).unwrap();
-    database.pragma_update(None, "user_version", 7).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
     let shown = root.path().display();
     assert_eq!(
         open_error(root.path()),
-        format!("the store `{shown}` was written by a newer rbuild (schema 7, this one knows 5)")
+        format!("the store `{shown}` was written by a newer rbuild (schema 99, this one knows 6)")
     );
 }
 
@@ -1070,4 +1070,30 @@ fn as_root_a_read_only_store_is_called_so() {
         format!("the store `{}` cannot be written", root.display())
     );
     assert!(open_error(&root.join("below")).ends_with("/below` cannot be written"));
+}
+
+#[test]
+fn where_an_images_history_stands_is_known_as_long_as_the_image() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let id = store.put_blob(b"{}").unwrap();
+    let image = ImageRecord {
+        id,
+        top: None,
+        diff_ids: Vec::new(),
+        manifest: None,
+        created: None,
+        size: 0,
+    };
+    let origins = |file: &str| Origins {
+        file: file.to_owned(),
+        lines: vec![None, Some((3, 5))],
+    };
+    store.put_image(&image, &[]).unwrap();
+    store.put_origins(&id, &origins("Dockerfile")).unwrap();
+    // The same image from another file keeps its first.
+    store.put_origins(&id, &origins("other")).unwrap();
+    assert_eq!(store.origins(&id).unwrap(), Some(origins("Dockerfile")));
+    store.remove_image(&id).unwrap();
+    assert_eq!(store.origins(&id).unwrap(), None);
 }

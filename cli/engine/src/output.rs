@@ -10,7 +10,7 @@ use export::{Described, PushState, PushWatch, Pushing};
 use lower::Plan;
 use oci::{Digest, ImageConfig, Platform, Reference};
 use ops::Ref;
-use store::{ImageRecord, SnapshotId, SnapshotRow, StoreError};
+use store::{ImageRecord, Origins, SnapshotId, SnapshotRow, StoreError};
 
 use crate::image::{self, LayerTime};
 use crate::late;
@@ -146,7 +146,7 @@ fn export_image(
     let id = Digest::of(&bytes);
     let stored = errand.part(
         &format!("writing image {id}"),
-        || put(job, &config, &bytes, &chain),
+        || put(job, (target, &config), &bytes, &chain),
         |_| 0,
     );
     stored.map_err(ExportError::Image)?;
@@ -259,7 +259,7 @@ impl PushWatch for Watch<'_> {
 /// Stores an image; nothing is written if it is there.
 fn put(
     job: &Job<'_>,
-    config: &ImageConfig,
+    (target, config): (&Plan, &ImageConfig),
     bytes: &[u8],
     chain: &[SnapshotRow],
 ) -> Result<(), StoreError> {
@@ -282,7 +282,17 @@ fn put(
         created: config.created,
         size: chain.iter().map(|row| row.size).sum(),
     };
-    store.put_image(&image, &[])
+    store.put_image(&image, &[])?;
+    let line = |line| u32::try_from(line).unwrap_or(u32::MAX);
+    let lines = target
+        .origins
+        .iter()
+        .map(|origin| origin.map(|range| (line(range.first_line), line(range.last_line))));
+    let origins = Origins {
+        file: job.definition.name().to_owned(),
+        lines: lines.collect(),
+    };
+    store.put_origins(&id, &origins)
 }
 
 fn put_name(

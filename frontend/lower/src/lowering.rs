@@ -147,6 +147,7 @@ impl<'a> Lowering<'a> {
             platform: state.platform,
             config: image,
             layers: state.layers,
+            origins: state.origins,
             warnings: self.lint.take_warnings(),
             used_build_args,
             target: self.declared.stages[target].name.map(str::to_lowercase),
@@ -185,9 +186,12 @@ impl<'a> Lowering<'a> {
         self.met.used.extend(from.args.iter().cloned());
         let mut state = from::begin(self, index, &from)?;
         if matches!(from.base, from::Base::Replaced(_)) {
+            state.originate(None);
             return Ok(state);
         }
+        state.originate(None);
         instruction::onbuild::run_triggers(self, &mut state, index)?;
+        state.originate(Some(self.declared.stages[index].from.span));
         for instruction in self.declared.stages[index].instructions {
             let step = Step {
                 instruction,
@@ -196,6 +200,7 @@ impl<'a> Lowering<'a> {
                 is_trigger: false,
             };
             instruction::lower(self, &mut state, &step)?;
+            state.originate(Some(instruction.span));
         }
         Ok(state)
     }

@@ -23,6 +23,9 @@ pub struct Plan {
     /// The layers on top of the base's `config.rootfs.diff_ids`, lowest first. Each belongs to one
     /// history entry that is not `empty_layer`. The chain of `root` is the base's layers, then these.
     pub layers: Vec<Layer>,
+    /// Where the entries of the config's history stand in the file, as many as they are; `None` for
+    /// those of the base image.
+    pub origins: Vec<Option<SourceRange>>,
     /// What is odd, in the order of the file.
     pub warnings: Vec<Warning>,
     /// The `--build-arg`s that something declared or that mean something to the build.

@@ -1,7 +1,7 @@
 //! What is known of a stage while its instructions are lowered one after the other.
 
 use dockerfile_parser::{Instruction, Span};
-use llb::{Input, Metadata};
+use llb::{Input, Metadata, SourceRange};
 use oci::{ImageConfig, Platform};
 
 use crate::error::lines;
@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) args: Vec<(String, Option<String>)>,
     /// The layers on top of the base image.
     pub(crate) layers: Vec<Layer>,
+    /// Where the entries of the image's history stand; `None` for those of the base image.
+    pub(crate) origins: Vec<Option<SourceRange>>,
     /// What it runs on.
     pub(crate) platform: Platform,
     /// Whether a `WORKDIR` was absolute, or is not the first.
@@ -99,6 +101,12 @@ impl State {
             source: Some(lines(step.span)),
             ignore_cache: self.own.ignore_cache,
         }
+    }
+
+    /// The history's entries that have no origin yet have this one.
+    pub(crate) fn originate(&mut self, origin: Option<Span>) {
+        let entries = self.image.history.len();
+        self.origins.resize(entries, origin.map(lines));
     }
 
     /// Writes an instruction that changes no files into the history.

@@ -417,6 +417,7 @@ fn state_of(root: Option<Input>, image: ImageConfig, platform: Platform, own: Ow
         env: Env::default(),
         args: Vec::new(),
         layers: Vec::new(),
+        origins: Vec::new(),
         platform,
         workdir_set: false,
         own,
