@@ -105,6 +105,9 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         Command::Inspect(args) | Command::Image(ImageCommand::Inspect(args)) => {
             image::inspect(&store, &args)
         }
+        Command::Image(ImageCommand::Tree(args)) => image::tree(&store, &args),
+        Command::Image(ImageCommand::Diff(args)) => image::diff(store, &args),
+        Command::Image(ImageCommand::Blame(args)) => image::blame(store, &args),
         Command::Save(args) | Command::Image(ImageCommand::Save(args)) => image::save(store, &args),
         Command::Pull(args) | Command::Image(ImageCommand::Pull(args)) => {
             return image::pull(store, &args);

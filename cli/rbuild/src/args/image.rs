@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::BuildArgs;
 
@@ -29,6 +29,12 @@ pub(crate) enum ImageCommand {
     History(HistoryArgs),
     /// Show everything about images, as JSON
     Inspect(InspectArgs),
+    /// List images by the layers that they share
+    Tree(TreeArgs),
+    /// Show what one image has and another has otherwise
+    Diff(DiffArgs),
+    /// Show which layer, instruction and build put something into an image
+    Blame(BlameArgs),
     /// Make an image of a root file system's tar
     Import(ImportArgs),
     /// Write images to an archive
@@ -199,6 +205,61 @@ pub(crate) struct InspectArgs {
     /// What is inspected: images are all there is
     #[arg(long = "type", hide = true, value_parser = ["image"])]
     pub(crate) kind: Option<String>,
+}
+
+/// `image tree`
+#[derive(Debug, Args)]
+pub(crate) struct TreeArgs {
+    /// Only what shares layers with one of these [default: all images]
+    #[arg(value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+    /// table or json
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "FORMAT")]
+    pub(crate) format: Option<TreeFormat>,
+}
+
+/// How images are shown as a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TreeFormat {
+    /// For people.
+    Table,
+    /// One list.
+    Json,
+}
+
+/// `image diff`
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A name or an id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) old: String,
+    /// What it is compared with
+    #[arg(value_name = "OTHER")]
+    pub(crate) new: String,
+    /// Only these paths and what is below them, and nothing of the config
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// `image blame`
+#[derive(Debug, Args)]
+pub(crate) struct BlameArgs {
+    /// A name or an id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// A path, which begins with `/`; the name of a variable or a label; or a field of the config as
+    /// `Cmd` or `User`
+    #[arg(value_name = "PATH|NAME", required = true)]
+    pub(crate) things: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Do not cut anything
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
 }
 
 /// `image save`

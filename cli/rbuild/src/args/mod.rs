@@ -23,8 +23,9 @@ pub(crate) use cache::{
     InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,
 };
 pub(crate) use image::{
-    HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs, LogoutArgs, LsArgs,
-    PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, TagArgs,
+    BlameArgs, DiffArgs, HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs,
+    LogoutArgs, LsArgs, PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, TagArgs, TreeArgs,
+    TreeFormat,
 };
 use legacy::LegacyArgs;
 pub(crate) use limits::{LimitArgs, bytes_or_all};
@@ -73,7 +74,8 @@ Images:
   import      Make an image of a root file system's tar
   save        Write images to an archive
   load        Read images from an archive
-  image       All of these: ls, pull, push, tag, rm, history, inspect, import, save, load, prune
+  image       All of these: ls, pull, push, tag, rm, history, inspect, import, save, load; also prune,
+              and tree, diff, blame: what images share, how two differ, who put something there
 
 Cache:
   explain     Say why the steps of the latest build ran

@@ -4,7 +4,7 @@ use oci::History;
 use serde_json::{Value, json};
 use store::{ImageRecord, Store};
 
-use super::{ago, config, find};
+use super::{ago, config, ellipsis, find};
 use crate::args::HistoryArgs;
 use crate::fault::Fault;
 use crate::human;
@@ -80,18 +80,11 @@ fn row(image: Option<&ImageRecord>, entry: &History, size: u64, args: &HistoryAr
     json!({
         "Comment": entry.comment,
         "CreatedAt": created_at,
-        "CreatedBy": if args.no_trunc { created_by } else { ellipsis(&created_by) },
+        "CreatedBy": if args.no_trunc { created_by } else { ellipsis(&created_by, CREATED_BY) },
         "CreatedSince": if args.human { ago(entry.created) } else { created_at.clone() },
         "ID": id.unwrap_or_else(|| "<missing>".to_owned()),
         "Size": if args.human { human::size(size) } else { size.to_string() },
     })
-}
-
-fn ellipsis(text: &str) -> String {
-    if text.chars().count() <= CREATED_BY {
-        return text.to_owned();
-    }
-    text.chars().take(CREATED_BY - 1).chain(['…']).collect()
 }
 
 /// Bytes of each layer, lowest first.

@@ -1,7 +1,9 @@
 //! Commands about images that exist.
 
 mod archive;
+mod blame;
 mod board;
+mod diff;
 mod filter;
 mod history;
 mod inspect;
@@ -11,17 +13,20 @@ mod pull;
 mod push;
 mod rm;
 mod tag;
+mod tree;
 
 #[cfg(test)]
 mod tests;
 
 use oci::ImageConfig;
-use store::{ImageRecord, Store};
+use store::{ImageRecord, SnapshotRow, Store};
 
 use crate::fault::Fault;
 
 pub(crate) use archive::{ArchiveTo, import, load, save, write};
+pub(crate) use blame::blame;
 pub(crate) use board::Audience;
+pub(crate) use diff::diff;
 pub(crate) use history::history;
 pub(crate) use inspect::inspect;
 pub(crate) use ls::ls;
@@ -30,6 +35,7 @@ pub(crate) use pull::{Wanted, bring, platform, pull};
 pub(crate) use push::push;
 pub(crate) use rm::rm;
 pub(crate) use tag::tag;
+pub(crate) use tree::tree;
 
 /// The image that people mean by `word`.
 fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
@@ -42,6 +48,39 @@ fn find(store: &Store, word: &str) -> Result<ImageRecord, Fault> {
             fault
         }
     })
+}
+
+/// The layers of an image, lowest first.
+fn chain(store: &Store, image: &ImageRecord) -> Result<Vec<SnapshotRow>, Fault> {
+    match image.top {
+        Some(top) => Ok(store.ancestry(top)?),
+        None if image.diff_ids.is_empty() => Ok(Vec::new()),
+        None => {
+            let message = format!(
+                "the store does not have the files of image {}",
+                image.id.short()
+            );
+            Err(anyhow::Error::msg(message).into())
+        }
+    }
+}
+
+/// Text in which nothing moves the cursor.
+fn visible(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let escaped = text.chars().map(|it| match it.is_control() {
+        true => it.escape_default().to_string(),
+        false => it.to_string(),
+    });
+    escaped.collect()
+}
+
+/// Text that is cut behind so many columns.
+fn ellipsis(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns - 1).chain(['…']).collect()
 }
 
 /// The config of an image.
