@@ -25,6 +25,7 @@ use crate::active::commit_staged;
 use crate::apply::ApplyError;
 use crate::archive::Archive;
 use crate::mount;
+use crate::root::Root;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
 use crate::unpack::UnpackLimits;
 use contents::Contents;
@@ -151,6 +152,11 @@ impl Snapshots {
             }
             opened => opened,
         }
+    }
+
+    /// One layer's own files, to be read by whoever is not this crate.
+    pub fn layer_root(&self, id: SnapshotId) -> Result<Root, SnapshotError> {
+        self.open_layer_directory(id).map(Root::from_fd)
     }
 
     fn mounted_index(&self, id: SnapshotId) -> Result<Arc<OwnedFd>, SnapshotError> {

@@ -10,11 +10,13 @@ use std::time::Duration;
 use export::{PullError, PushError};
 use llb::SourceRange;
 use lower::PlanError;
-use oci::Reference;
+use oci::{Bytes, Reference};
 use ops::{ChecksumError, ExecError, FileError, OpError};
 use registry::RegistryError;
 use snapshot::{DiffError, FilesError, SnapshotError, UnpackError};
 use store::StoreError;
+
+use crate::{Growth, Leak};
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
@@ -398,6 +400,58 @@ pub enum ExportError {
         #[source]
         source: Box<PushError>,
     },
+    /// The image is larger than it may be.
+    #[error(
+        "the image has {size}, and --max-size allows {limit}: too much with the {adds} of {step}"
+    )]
+    TooLarge {
+        /// The bytes of its layers.
+        size: Bytes,
+        /// How many there may be.
+        limit: Bytes,
+        /// The step with which there are more.
+        step: String,
+        /// How many that added.
+        adds: Bytes,
+        /// Where it stands.
+        place: Option<Box<Place>>,
+    },
+    /// A layer is larger than the last time, and by more than it may be.
+    #[error(
+        "the layer of {step} grew from {before} to {now}, and --max-layer-growth allows {limit}"
+    )]
+    Grown {
+        /// The step that made it.
+        step: String,
+        /// Its bytes the last time.
+        before: Bytes,
+        /// Its bytes now.
+        now: Bytes,
+        /// How many more there may be.
+        limit: Growth,
+        /// Where the step stands.
+        place: Option<Box<Place>>,
+    },
+    /// Who has the image has a secret.
+    #[error("{}{}", leak.sentence(), and_more(*more))]
+    Leak {
+        /// The first.
+        leak: Box<Leak>,
+        /// How many more places there are.
+        more: usize,
+    },
+    /// A file of a layer could not be searched for secrets.
+    #[error("cannot look for secrets in `{}`", path.display())]
+    Unsearched {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What is in the layers is not known.
+    #[error("cannot look at the layers of the image")]
+    Looking(#[source] Box<SnapshotError>),
     /// The image could not be stored.
     #[error("failed to store the image")]
     Image(#[source] StoreError),
@@ -419,11 +473,8 @@ impl BuildError {
             Self::Parse { place, .. } => place.as_ref(),
             Self::Plan(failure) => failure.place.as_ref(),
             Self::Step(failure) => failure.place.as_ref(),
-            Self::Read(_)
-            | Self::Export(_)
-            | Self::CacheExport { .. }
-            | Self::Store(_)
-            | Self::Cancelled => None,
+            Self::Export(error) => error.place(),
+            Self::Read(_) | Self::CacheExport { .. } | Self::Store(_) | Self::Cancelled => None,
         }
     }
 
@@ -455,7 +506,8 @@ impl BuildError {
                     ExecError::Exit { .. } | ExecError::TooLong { .. }
                 ))
             ),
-            Self::Export(_) | Self::Store(_) => true,
+            Self::Export(error) => !error.is_refusal(),
+            Self::Store(_) => true,
             Self::Read(_)
             | Self::Parse { .. }
             | Self::Plan(_)
@@ -490,8 +542,42 @@ impl BuildError {
                 StepError::Checksum { hint, .. } => hint.clone(),
                 _ => None,
             },
+            Self::Export(ExportError::Leak { .. }) => Some(
+                "let RUN --mount=type=secret read it and write it nowhere; --secret-leaks=warn only tells of it".to_owned(),
+            ),
+            Self::Export(ExportError::TooLarge { .. } | ExportError::Grown { .. }) => {
+                Some("--size-report says what each step adds and what is wasted".to_owned())
+            }
             _ => None,
         }
+    }
+}
+
+impl ExportError {
+    /// Whether the image is as it should be, and only not wanted so.
+    fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. } | Self::Grown { .. } | Self::Leak { .. }
+        )
+    }
+
+    /// The lines of the Dockerfile that are to blame.
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::TooLarge { place, .. } | Self::Grown { place, .. } => place.as_deref(),
+            Self::Leak { leak, .. } => leak.place.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// How many there are besides the one that was told.
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        1 => " (and one more place)".to_owned(),
+        more => format!(" (and {more} more places)"),
     }
 }
 

@@ -19,6 +19,7 @@ mod image;
 mod images;
 mod late;
 mod layers;
+mod leaks;
 mod ledger;
 mod lifetime;
 mod lookups;
@@ -26,6 +27,7 @@ mod output;
 mod report;
 mod request;
 mod session;
+mod sizes;
 mod solving;
 mod targets;
 mod worker;
@@ -52,10 +54,12 @@ pub use error::{
 };
 pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use forecast::{Forecast, Foreseen, Verdict};
+pub use leaks::{Leak, Leaks};
 pub use lower::{ContextNameError, known_as as context_name};
 pub use ops::Cancel;
 pub use output::Built;
 pub use request::{Allowed, Files, NoCache, Output, Pull, Push, Request, SecretFrom};
+pub use sizes::{Growth, ImageSize, LayerSize, SizeLimits};
 pub use solve::progress;
 
 use caches::Caches;

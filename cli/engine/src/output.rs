@@ -16,8 +16,9 @@ use crate::image::{self, LayerTime};
 use crate::late;
 use crate::layers::{Layers, LayersError};
 use crate::report::Errand;
+use crate::sizes::Stack;
 use crate::solving::Solved;
-use crate::{BuildError, Cancel, ExportError, Job, Output, Request};
+use crate::{BuildError, Cancel, ExportError, ImageSize, Job, Output, Request};
 
 /// What a build came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Built {
     pub names: Vec<Reference>,
     /// What registries call it, where it was given to one.
     pub pushed: Option<Described>,
+    /// How large the images are, where that was asked for.
+    pub sizes: Vec<ImageSize>,
     /// How many steps there were.
     pub steps: u32,
     /// How many of them were cached.
@@ -65,13 +68,14 @@ pub(crate) fn export(
         images: Vec::new(),
         names: Vec::new(),
         pushed: None,
+        sizes: Vec::new(),
         steps: solved.steps,
         cached: solved.cached,
         number: None,
     };
     if wants_image {
         job.reporter.errand("exporting to image", |errand| {
-            built.images = export_images(job, solved, layers, errand)?;
+            export_images(job, solved, (layers, errand), &mut built)?;
             built.pushed = push(job, &built.images, errand)?;
             Ok::<(), ExportError>(())
         })?;
@@ -89,31 +93,39 @@ pub(crate) fn export(
 fn export_images(
     job: &Job<'_>,
     solved: &Solved,
-    layers: &Layers<'_, '_>,
-    errand: &Errand<'_>,
-) -> Result<Vec<(Platform, Digest)>, ExportError> {
-    let mut images = Vec::new();
+    (layers, errand): (&Layers<'_, '_>, &Errand<'_>),
+    built: &mut Built,
+) -> Result<(), ExportError> {
     for (target, output) in job.targets.iter().zip(&solved.outputs) {
-        let id = export_image(job, (target, output.as_ref()), layers, errand)?;
-        images.push((target.config.platform(), id));
+        let chain = chain(job, output.as_ref(), errand)?;
+        let stack = Stack {
+            job,
+            target,
+            chain: &chain,
+        };
+        let id = export_image(&stack, layers, errand)?;
+        built.images.push((target.config.platform(), id));
+        if job.request.report_sizes {
+            built.sizes.push(stack.size()?);
+        }
     }
     for name in &job.request.tags {
         let named = errand.part(
             &format!("naming to {name}"),
-            || put_name(job, name, &images),
+            || put_name(job, name, &built.images),
             |_| 0,
         );
         named.map_err(ExportError::Image)?;
     }
-    Ok(images)
+    Ok(())
 }
 
-fn export_image(
+/// The layers of a result, all of them there.
+fn chain(
     job: &Job<'_>,
-    (target, output): (&Plan, Option<&late::Output>),
-    layers: &Layers<'_, '_>,
+    output: Option<&late::Output>,
     errand: &Errand<'_>,
-) -> Result<Digest, ExportError> {
+) -> Result<Vec<SnapshotRow>, ExportError> {
     let store = &job.engine.store;
     let chain = top(job, output, errand)?
         .map_or(Ok(Vec::new()), |top| store.ancestry(top))
@@ -125,28 +137,38 @@ fn export_image(
             return Err(ExportError::Image(StoreError::MissingSnapshot(row.id)));
         }
     }
-    let made = chain;
-    let chain = clamped::chain(job, target, made.clone(), errand)?;
-    let digests = errand.part("exporting layers", || layers.digests(&chain), |_| 0);
-    let digests = digests.map_err(|error| unexported(job, target, &chain, error))?;
+    Ok(chain)
+}
+
+fn export_image(
+    stack: &Stack<'_>,
+    layers: &Layers<'_, '_>,
+    errand: &Errand<'_>,
+) -> Result<Digest, ExportError> {
+    let Stack { job, target, .. } = *stack;
+    let chain = &clamped::chain(job, target, stack.chain.to_vec(), errand)?[..];
+    let digests = errand.part("exporting layers", || layers.digests(chain), |_| 0);
+    let digests = digests.map_err(|error| unexported(&Stack { chain, ..*stack }, error))?;
     let times: Vec<LayerTime> = digests
         .iter()
-        .zip(&chain)
+        .zip(chain)
         .map(|(diff_id, row)| LayerTime {
             diff_id: *diff_id,
             created: row.created,
         })
         .collect();
     let config = image::config(target, &times, job.epoch(target));
+    stack.check(&config)?;
+    stack.check_leaks(&config)?;
     let bytes = match job.request.inline_cache {
         // The cache finds layers by what is in them, which times are no part of.
-        true => with_cache(job, &config, &made).map_err(ExportError::Image)?,
+        true => with_cache(job, &config, stack.chain).map_err(ExportError::Image)?,
         false => config.to_json(),
     };
     let id = Digest::of(&bytes);
     let stored = errand.part(
         &format!("writing image {id}"),
-        || put(job, (target, &config), &bytes, &chain),
+        || put(job, (target, &config), &bytes, chain),
         |_| 0,
     );
     stored.map_err(ExportError::Image)?;
@@ -315,33 +337,13 @@ fn put_name(
     Ok(())
 }
 
-fn unexported(
-    job: &Job<'_>,
-    target: &Plan,
-    chain: &[SnapshotRow],
-    error: LayersError,
-) -> ExportError {
+fn unexported(stack: &Stack<'_>, error: LayersError) -> ExportError {
     match error {
         LayersError::Store(error) => ExportError::Image(error),
         LayersError::Diff(id, source) => {
-            let base = chain.len().saturating_sub(target.layers.len());
-            let position = chain
-                .iter()
-                .position(|row| row.id == id)
-                .and_then(|it| it.checked_sub(base));
-            let layer = position.and_then(|it| target.layers.get(it));
-            let name = layer.map(|it| {
-                job.plan
-                    .graph
-                    .vertex(it.output.vertex)
-                    .metadata
-                    .name
-                    .clone()
-            });
-            ExportError::Layer {
-                name: name.unwrap_or_else(|| "the base image".to_owned()),
-                source,
-            }
+            let position = stack.chain.iter().position(|row| row.id == id);
+            let (name, _) = stack.step(position.unwrap_or(0));
+            ExportError::Layer { name, source }
         }
     }
 }

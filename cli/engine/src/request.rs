@@ -9,7 +9,7 @@ use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
 use remote::{Backend, CacheTo};
 
-use crate::{Cancel, ContextFrom, DockerfileFrom, NamedFrom};
+use crate::{Cancel, ContextFrom, DockerfileFrom, Leaks, NamedFrom, SizeLimits};
 
 pub use lower::{Allowed, NoCache};
 
@@ -76,6 +76,12 @@ pub struct Request {
     pub inline_cache: bool,
     /// How many steps may run at once; no limit where `None`, as with BuildKit.
     pub parallelism: Option<usize>,
+    /// `--max-size` and `--max-layer-growth`
+    pub size_limits: SizeLimits,
+    /// `--size-report`: [`Built::sizes`](crate::Built::sizes) are wanted.
+    pub report_sizes: bool,
+    /// `--secret-leaks`
+    pub leaks: Leaks,
     /// `--explain`: each step that runs says why.
     pub explain: bool,
     /// Cancelled when the person gives up.
@@ -175,6 +181,9 @@ impl Request {
             cache_to: Vec::new(),
             inline_cache: false,
             parallelism: None,
+            size_limits: SizeLimits::default(),
+            report_sizes: false,
+            leaks: Leaks::default(),
             explain: false,
             cancel: Cancel::default(),
         }

@@ -40,7 +40,7 @@ pub use contexts::{ContextNameError, Contexts, Layout, NamedContext, known_as};
 pub use error::{PlanError, PlanErrorKind};
 pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};
-pub use lint::{CheckError, RULES, Rule};
+pub use lint::{CheckError, RULES, Rule, is_secret_name};
 pub use mount::MountError;
 pub use options::{Allowed, NoCache, Options, SOURCE_DATE_EPOCH};
 pub use plan::{Layer, LocalUse, Plan, Warning, findings};

@@ -151,6 +151,11 @@ const fn rule(name: &'static str, page: &'static str) -> Rule {
     }
 }
 
+/// Whether a variable of this name holds a secret, as far as names say.
+pub fn is_secret_name(name: &str) -> bool {
+    rule::is_secret(name)
+}
+
 /// The rules that need to know what lowering knows.
 pub(crate) mod rule {
     pub(crate) use super::copy_ignored_file::copy_ignored_file;

@@ -6,6 +6,7 @@
 //!
 //! This crate does no I/O, reads no clock and no environment.
 
+mod bytes;
 pub mod config;
 mod digest;
 mod key;
@@ -13,6 +14,7 @@ pub mod media_type;
 mod platform;
 mod reference;
 
+pub use bytes::{Bytes, BytesError};
 pub use config::{Config, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{Digest, DigestError, Sha256};
 pub use key::{Key, KeyHasher};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use engine::Growth;
 
 use super::{LegacyArgs, LimitArgs, Network, bytes};
 use crate::build::Asked;
@@ -124,6 +125,24 @@ pub(crate) struct BuildArgs {
     /// Write what is known of the result to a file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "What becomes of it")]
     pub(crate) metadata_file: Option<PathBuf>,
+    /// Refuse an image whose layers have more than SIZE, as 200MB
+    #[arg(long, value_name = "SIZE", help_heading = "What becomes of it")]
+    pub(crate) max_size: Option<oci::Bytes>,
+    /// Refuse an image in which a step's layer grew by more than that: against the image that has the
+    /// first of the names now, else that of the latest build
+    #[arg(long, value_name = "SIZE|PERCENT", value_parser = growth, help_heading = "What becomes of it")]
+    pub(crate) max_layer_growth: Option<Growth>,
+    /// What to do where a secret can be read in the image: refuse it (the default), warn or ignore
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "WHAT",
+        default_value = "refuse",
+        hide_default_value = true,
+        help_heading = "What becomes of it"
+    )]
+    pub(crate) secret_leaks: SecretLeaks,
     /// How the build is shown: auto, tty, plain, quiet, rawjson or none
     #[arg(
         long,
@@ -182,6 +201,18 @@ pub(crate) struct BuildArgs {
         help_heading = "What is shown"
     )]
     pub(crate) list_context: Option<ListFormat>,
+    /// Say what each step added to the image, changed, removed, and wasted; `=json` for programs
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "table",
+        help_heading = "What is shown"
+    )]
+    pub(crate) size_report: Option<ListFormat>,
     /// Each step that runs says why it was not in the cache
     #[arg(long, help_heading = "What is shown")]
     pub(crate) explain: bool,
@@ -204,7 +235,32 @@ pub(crate) enum ForecastFormat {
     Json,
 }
 
-/// How to list a context.
+/// What becomes of an image in which a secret can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SecretLeaks {
+    /// There is none.
+    Refuse,
+    /// It is told.
+    Warn,
+    /// Nobody looks.
+    Ignore,
+}
+
+/// `5%` or `20MB`.
+fn growth(text: &str) -> Result<Growth, String> {
+    let Some(percent) = text.trim().strip_suffix('%') else {
+        let bytes: oci::Bytes = text
+            .parse()
+            .map_err(|error: oci::BytesError| error.to_string())?;
+        return Ok(Growth::Bytes(bytes));
+    };
+    match percent.trim().parse() {
+        Ok(percent) if percent >= 0.0 && f64::is_finite(percent) => Ok(Growth::Percent(percent)),
+        _ => Err(format!("`{text}` is no growth; write 5% or 20MB")),
+    }
+}
+
+/// How to list a context or sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListFormat {
     /// For people.

@@ -17,10 +17,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::exit::Exit;
 use crate::fault::Fault;
 
-pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat, ListFormat};
+pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat, ListFormat, SecretLeaks};
 pub(crate) use cache::{
-    BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DuArgs, ExplainArgs,
-    InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,
+    BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DuArgs,
+    ExplainArgs, InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,
 };
 pub(crate) use image::{
     BlameArgs, DiffArgs, HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs,

@@ -92,6 +92,7 @@ mod tests {
             images: Vec::new(),
             pushed: None,
             names: vec!["demo".parse().unwrap(), "demo:2".parse().unwrap()],
+            sizes: Vec::new(),
             steps: 1,
             cached: 0,
             number: Some(7),

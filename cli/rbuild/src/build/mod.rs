@@ -10,6 +10,7 @@ mod lent;
 mod metadata;
 mod output;
 mod request;
+mod sizes;
 mod subrequests;
 
 use std::io::{self, IsTerminal as _};
@@ -91,7 +92,8 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
         state: display.finish(),
     };
     let said = match built {
-        Ok(built) => conclude(&engine, &meant, &built, &shown),
+        Ok(built) => conclude(&engine, &meant, &built, &shown)
+            .and_then(|()| sizes::report(&built.sizes, args.size_report)),
         Err(BuildError::Cancelled) => Err(canceled(&interrupt)),
         Err(error) => Err(in_words(error, Some(&shown.state))),
     };

@@ -133,6 +133,11 @@ impl Output {
         self.packing().map(|it| it.times)
     }
 
+    /// Whether it is an image, or has one in it.
+    pub(crate) fn is_image(&self) -> bool {
+        self.packing().is_some()
+    }
+
     /// Reads the text of one `--output`.
     pub(crate) fn parse(text: &str) -> Result<Self, Fault> {
         let mut fields = Fields::read(text)?;

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine::{ContextFrom, DockerfileFrom, NamedFrom, NoCache, Pull, Request, SecretFrom};
+use engine::{
+    ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request, SecretFrom, SizeLimits,
+};
 use export::{Annotations, SaveOptions};
 use oci::{Platform, Reference};
 use registry::Client;
 
 use super::output::{Output, Packing, Times};
 use super::{allow, annotation, cache, lent, metadata};
-use crate::args::{BuildArgs, Network};
+use crate::args::{BuildArgs, Network, SecretLeaks};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::{limits, pairs};
@@ -85,10 +87,21 @@ impl Meant {
                 (false, false) => Pull::Missing,
             },
             parallelism: args.jobs.map(Into::into),
+            size_limits: SizeLimits {
+                image: args.max_size,
+                growth: args.max_layer_growth,
+            },
+            report_sizes: args.size_report.is_some(),
+            leaks: match args.secret_leaks {
+                SecretLeaks::Refuse => Leaks::Refuse,
+                SecretLeaks::Warn => Leaks::Warn,
+                SecretLeaks::Ignore => Leaks::Ignore,
+            },
             explain: args.explain,
             ..Request::new(&args.context)
         };
         check_annotations(&request, &outputs, &annotations)?;
+        check_sizes(args, &outputs)?;
         let warnings = metadata::is_asked(variable("BUILDX_METADATA_WARNINGS").as_deref());
         let metadata_file = args.metadata_file.clone().map(|path| (path, warnings));
         let cache_from = args.cache_from.iter().map(|it| cache::from(it, &variable));
@@ -277,6 +290,23 @@ fn of_store(outputs: &[Output], annotations: &Annotations) -> SaveOptions {
         media_types: more.media_types.or(all.media_types),
         ..all
     })
+}
+
+/// Refuses limits of images where there is none.
+fn check_sizes(args: &BuildArgs, outputs: &[Output]) -> Result<(), Fault> {
+    let flags = [
+        ("--max-size", args.max_size.is_some()),
+        ("--max-layer-growth", args.max_layer_growth.is_some()),
+        ("--size-report", args.size_report.is_some()),
+    ];
+    let given = flags.iter().find(|(_, given)| *given);
+    match given {
+        Some((flag, _)) if !outputs.is_empty() && !outputs.iter().any(Output::is_image) => {
+            let message = format!("`{flag}` is about images, and no output is one");
+            Err(Fault::usage(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses annotations that nothing could have.
