@@ -14,6 +14,16 @@ use crate::table::Format;
 /// Columns of COMMAND before it is cut.
 const COMMAND: usize = 20;
 
+/// All containers as a table.
+pub(crate) fn list(store: &Store) -> Result<String, Fault> {
+    let now = jiff::Timestamp::now();
+    let containers = container::list(store)?;
+    let rows = containers.iter();
+    let rows = rows.map(|(record, state)| row(record, *state, now, false));
+    let format = Format::parse(None, COLUMNS)?;
+    Ok(format.show(&headings(), &rows.collect::<Vec<_>>())?)
+}
+
 /// Prints the containers.
 pub(crate) fn ps(store: &Store, args: &PsArgs) -> Result<(), Fault> {
     let mut containers = container::list(store)?;

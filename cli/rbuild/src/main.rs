@@ -133,7 +133,7 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
             BuilderCommand::Prune(args) => cache::prune(&store, &args),
             BuilderCommand::Build(args) => build::build(store, &args, detail),
         },
-        Command::System(SystemCommand::Df) => cache::df(&store),
+        Command::System(SystemCommand::Df(args)) => cache::df(&store, &args),
         Command::Version
         | Command::Login(_)
         | Command::Logout(_)

@@ -39,9 +39,20 @@ pub(crate) enum BuilderCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
     /// Show how much of the disk images and the cache take
-    Df,
+    Df(DfArgs),
     /// Show what this machine lets rbuild do, and what is missing
     Info(InfoArgs),
+}
+
+/// `system df`
+#[derive(Debug, Args)]
+pub(crate) struct DfArgs {
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    pub(crate) format: Option<String>,
+    /// Every image, container and piece of the cache
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }
 
 /// `system info`

@@ -44,7 +44,7 @@ pub(crate) enum ImageCommand {
 }
 
 /// `image ls`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct LsArgs {
     /// Only images of this name; `*` stands for anything but `/`
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -67,6 +67,9 @@ pub(crate) struct LsArgs {
     /// Only ids
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// By the layers that images share, as `image tree`
+    #[arg(long, conflicts_with_all = ["repository", "digests", "filter", "format", "no_trunc", "quiet"])]
+    pub(crate) tree: bool,
 }
 
 /// `image pull`
@@ -140,7 +143,7 @@ pub(crate) struct RmArgs {
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
-    /// Also what has several names
+    /// Also what has several names, or a container that is over
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Keep the layers for the cache
@@ -151,7 +154,7 @@ pub(crate) struct RmArgs {
 /// `image prune`
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Also images that have a name
+    /// Also images that have a name, but for those of containers
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Only images that are so: label=, label!=, until=
@@ -287,8 +290,8 @@ pub(crate) struct LoadArgs {
 /// `image import`
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The tar, possibly compressed; `-` is standard input
-    #[arg(value_name = "FILE")]
+    /// The tar, possibly compressed, or its URL; `-` is standard input
+    #[arg(value_name = "FILE|URL")]
     pub(crate) file: PathBuf,
     /// A name for the image
     #[arg(value_name = "NAME[:TAG]")]

@@ -19,7 +19,7 @@ use crate::fault::Fault;
 
 pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat, ListFormat, SecretLeaks};
 pub(crate) use cache::{
-    BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DuArgs,
+    BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DfArgs, DuArgs,
     ExplainArgs, InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,
 };
 pub(crate) use image::{

@@ -1,4 +1,4 @@
-//! `cache du` and `system df`: how much there is.
+//! `cache du`: how much there is, item by item.
 
 use std::fmt::Write as _;
 
@@ -33,14 +33,23 @@ pub(crate) fn du(store: &Store, args: &DuArgs) -> Result<(), Fault> {
     if args.verbose {
         return Ok(print(&items.iter().map(paragraph).collect::<String>())?);
     }
-    let rows: Vec<Value> = items.iter().map(row).collect();
-    let format = Format::parse(args.format.as_deref(), COLUMNS)
-        .map_err(|error| Fault::from(error).exit(Exit::Usage))?;
-    let mut text = format.show(&headings(), &rows)?;
+    let mut text = formatted(&items, args.format.as_deref())?;
     if args.format.is_none() {
         text.push_str(&totals(&items));
     }
     Ok(print(&text)?)
+}
+
+/// The items as a table.
+pub(super) fn table(items: &[Item]) -> Result<String, Fault> {
+    formatted(items, None)
+}
+
+fn formatted(items: &[Item], format: Option<&str>) -> Result<String, Fault> {
+    let rows: Vec<Value> = items.iter().map(row).collect();
+    let format = Format::parse(format, COLUMNS);
+    let format = format.map_err(|error| Fault::from(error).exit(Exit::Usage))?;
+    Ok(format.show(&headings(), &rows)?)
 }
 
 /// Whether an item goes by this id; a cache mount also does by its own.
@@ -100,62 +109,4 @@ pub(super) fn paragraph(item: &Item) -> String {
     }
     let _ = writeln!(text, "{:<16}{}\n", "Type:", item.kind());
     text
-}
-
-/// Prints how much of the disk everything takes.
-pub(crate) fn df(store: &Store) -> Result<(), Fault> {
-    let items = store.usage()?;
-    let all = store.allocated()?;
-    let images = store.images()?.len();
-    let kind = |mutable: bool, shared: bool| -> Vec<&Item> {
-        let is = |it: &&Item| it.is_mutable() == mutable && it.shared == shared;
-        items.iter().filter(is).collect()
-    };
-    let bytes = |items: &[&Item]| -> u64 { items.iter().map(|it| it.size).sum() };
-    let (shared, private, mounts) = (kind(false, true), kind(false, false), kind(true, false));
-    let reclaimable = |items: &[&Item]| -> u64 {
-        let free = items.iter().filter(|it| it.is_reclaimable());
-        free.map(|it| it.size).sum()
-    };
-    let counted = bytes(&shared) + bytes(&private) + bytes(&mounts);
-    let mut rows = Vec::new();
-    for (name, count, size, free) in [
-        ("Images", images, bytes(&shared), 0),
-        (
-            "Build Cache",
-            private.len(),
-            bytes(&private),
-            reclaimable(&private),
-        ),
-        (
-            "Cache Mounts",
-            mounts.len(),
-            bytes(&mounts),
-            reclaimable(&mounts),
-        ),
-        ("Store", 0, all.saturating_sub(counted), 0),
-        (
-            "Total",
-            0,
-            all,
-            reclaimable(&private) + reclaimable(&mounts),
-        ),
-    ] {
-        rows.push(json!({
-            "Type": name,
-            "TotalCount": if count == 0 && !matches!(name, "Images" | "Build Cache" | "Cache Mounts") { String::new() } else { count.to_string() },
-            "Size": human::size(size),
-            "Bytes": size,
-            "Reclaimable": human::size(free),
-        }));
-    }
-    let headings = json!({
-        "Type": "TYPE",
-        "TotalCount": "TOTAL",
-        "Size": "SIZE",
-        "Reclaimable": "RECLAIMABLE",
-    });
-    let columns = "{{.Type}}\t{{.TotalCount}}\t{{.Size}}\t{{.Reclaimable}}";
-    let format = Format::parse(None, columns)?;
-    Ok(print(&format.show(&headings, &rows)?)?)
 }

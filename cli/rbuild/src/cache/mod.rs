@@ -1,12 +1,14 @@
 //! Commands about what is kept between builds.
 
+mod df;
 mod du;
 mod filter;
 mod mounts;
 mod prune;
 mod verify;
 
-pub(crate) use du::{df, du};
+pub(crate) use df::df;
+pub(crate) use du::du;
 pub(crate) use mounts::{cp, inspect, ls, rm};
 pub(crate) use prune::prune;
 pub(crate) use verify::verify;

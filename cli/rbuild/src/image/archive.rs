@@ -6,6 +6,7 @@ use std::path::Path;
 
 use export::{Change, Described, ImportOptions, Loaded, SaveError, SaveOptions};
 use oci::{Platform, Reference};
+use registry::http;
 use snapshot::Snapshots;
 use store::Store;
 
@@ -109,7 +110,7 @@ pub(crate) fn import(store: Store, args: &ImportArgs) -> Result<(), Fault> {
         message: args
             .message
             .clone()
-            .unwrap_or_else(|| format!("Imported from {}", args.file.display())),
+            .unwrap_or_else(|| format!("Imported from {}", shown(&args.file))),
         platform: match &args.platform {
             Some(text) => text
                 .parse()
@@ -117,22 +118,47 @@ pub(crate) fn import(store: Store, args: &ImportArgs) -> Result<(), Fault> {
             None => Platform::host(),
         },
     };
-    let text = args.file.to_string_lossy();
-    if text.contains("://") && !args.file.exists() {
-        return Err(Fault::usage(format!(
-            "`{text}`: importing from an address is not supported yet"
-        )));
-    }
-    let input = input(
-        Some(&args.file)
-            .filter(|path| **path != Path::new("-"))
-            .map(AsRef::as_ref),
-    )?;
+    let input = match address(&args.file) {
+        Some(address) => download(&address)?,
+        None => input(Some(args.file.as_path()).filter(|path| *path != Path::new("-")))?,
+    };
     let snapshots = Snapshots::new(store);
     let id = export::import(&snapshots, input, &options)?;
     print(&format!("{id}\n"))?;
     snapshots.store().mark_synced(SYNC_LIMIT)?;
     Ok(())
+}
+
+/// The address of a server, where that is what stands for a file.
+fn address(file: &Path) -> Option<String> {
+    let text = file.to_str()?;
+    let is_address = text.starts_with("http://") || text.starts_with("https://");
+    (is_address && !file.exists()).then(|| text.to_owned())
+}
+
+/// What the history says of where a root file system came from.
+fn shown(file: &Path) -> String {
+    match address(file) {
+        Some(address) => llb::without_credentials(&address),
+        None => file.display().to_string(),
+    }
+}
+
+/// What a server answers with, as it comes in.
+fn download(address: &str) -> Result<Box<dyn Read + Send>, Fault> {
+    let url = llb::without_credentials(address);
+    let request = http::Request {
+        url: address.to_owned(),
+        ..http::Request::default()
+    };
+    let reply = http::Http::new(http::Retry::default()).send(&request)?;
+    match reply.status {
+        200 => Ok(Box::new(reply.into_reader())),
+        status => {
+            let message = format!("cannot import `{url}`: the server answered {status}");
+            Err(anyhow::Error::msg(message).into())
+        }
+    }
 }
 
 /// The file, or standard input where none is named.

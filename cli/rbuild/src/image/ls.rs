@@ -5,7 +5,7 @@ use store::{ImageRecord, Store};
 
 use super::filter::Filters;
 use super::{ago, clock_time};
-use crate::args::LsArgs;
+use crate::args::{LsArgs, TreeArgs};
 use crate::fault::Fault;
 use crate::human;
 use crate::output::print;
@@ -15,10 +15,18 @@ const NONE: &str = "<none>";
 
 /// Prints the images.
 pub(crate) fn ls(store: &Store, args: &LsArgs) -> Result<(), Fault> {
+    if args.tree {
+        let all = TreeArgs {
+            images: Vec::new(),
+            format: None,
+        };
+        return super::tree(store, &all);
+    }
     Ok(print(&list(store, args)?)?)
 }
 
-pub(super) fn list(store: &Store, args: &LsArgs) -> Result<String, Fault> {
+/// The images as they are to be shown.
+pub(crate) fn list(store: &Store, args: &LsArgs) -> Result<String, Fault> {
     let filters = Filters::parse(store, &args.filter, args.repository.as_deref())?;
     let mut rows = Vec::new();
     for (image, names) in store.images()? {

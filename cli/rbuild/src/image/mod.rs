@@ -29,7 +29,7 @@ pub(crate) use board::Audience;
 pub(crate) use diff::diff;
 pub(crate) use history::history;
 pub(crate) use inspect::inspect;
-pub(crate) use ls::ls;
+pub(crate) use ls::{list, ls};
 pub(crate) use prune::prune;
 pub(crate) use pull::{Wanted, bring, platform, pull};
 pub(crate) use push::push;

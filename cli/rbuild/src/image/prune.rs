@@ -19,8 +19,12 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), Fault> {
         return Err(Fault::silent(Exit::Failure));
     }
     let mut lines = Vec::new();
+    let containers = container::list(store)?;
     for (image, names) in store.images()? {
+        let is_used = containers.iter().any(|(it, _)| it.image_id == image.id);
         let wanted = names.is_empty() || args.all;
+        // What a container is of stays as long as that is there.
+        let wanted = wanted && !is_used;
         if !wanted || !filters.admit_image(store, &image, !names.is_empty())? {
             continue;
         }
@@ -42,7 +46,10 @@ pub(crate) fn prune(store: &Store, args: &PruneArgs) -> Result<(), Fault> {
 }
 
 fn agreed(all: bool) -> Result<bool, Fault> {
-    let which = if all { "images" } else { "dangling images" };
+    let which = match all {
+        true => "images without at least one container associated to them",
+        false => "dangling images",
+    };
     say(&format!(
         "WARNING! This will remove all {which}.\nAre you sure you want to continue? [y/N] "
     ));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use container::{Record, State};
+use container::State;
 use oci::Reference;
 use store::{ImageRecord, Store};
 
@@ -51,25 +51,59 @@ pub(super) fn remove(store: &Store, word: &str, force: bool) -> Result<Vec<Strin
         other => other?,
     };
     let names = store.names(&image.id)?;
-    match meant_name(word, &image, &names) {
-        Some(name) if names.len() > 1 => {
-            store.untag(&name)?;
-            Ok(vec![untagged(&name)])
-        }
-        Some(_) => delete(store, &image, &names),
-        None => {
-            let repositories: BTreeSet<String> = names.iter().map(Reference::name).collect();
-            if repositories.len() > 1 && !force {
-                let id = image.id.short();
-                let message = format!(
-                    "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
-                );
-                return Err(Fault::from(anyhow::Error::msg(message))
-                    .hint("name one of them, or remove them all with -f"));
-            }
-            delete(store, &image, &names)
-        }
+    let name = meant_name(word, &image, &names);
+    if let Some(name) = name.as_ref().filter(|_| names.len() > 1) {
+        store.untag(name)?;
+        return Ok(vec![untagged(name)]);
     }
+    let repositories: BTreeSet<String> = names.iter().map(Reference::name).collect();
+    if repositories.len() > 1 && !force {
+        let id = image.id.short();
+        let message = format!(
+            "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+        );
+        return Err(Fault::from(anyhow::Error::msg(message))
+            .hint("name one of them, or remove them all with -f"));
+    }
+    let known_as = name.is_some().then_some(word);
+    if let Some(message) = conflict(store, &image, known_as, force)? {
+        return Err(anyhow::Error::msg(message).into());
+    }
+    store.remove_image(&image.id)?;
+    let mut lines: Vec<String> = names.iter().map(untagged).collect();
+    lines.push(format!("Deleted: {}\n", image.id));
+    Ok(lines)
+}
+
+/// Why an image cannot go: a container needs it that runs, or that is over and whose image nobody said
+/// to remove all the same.
+fn conflict(
+    store: &Store,
+    image: &ImageRecord,
+    name: Option<&str>,
+    force: bool,
+) -> Result<Option<String>, Fault> {
+    let containers = container::list(store)?;
+    let mut of_image = containers
+        .iter()
+        .filter(|(record, _)| record.image_id == image.id);
+    let running = of_image.clone().find(|(_, state)| *state == State::Running);
+    let id = image.id.short();
+    Ok(match (running, of_image.next(), name) {
+        (Some((record, _)), ..) if force || name.is_none() => Some(format!(
+            "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {}",
+            record.short_id()
+        )),
+        (_, Some((record, _)), Some(name)) if !force => Some(format!(
+            "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {id}",
+            record.short_id()
+        )),
+        (_, Some((record, _)), None) if !force => Some(format!(
+            "conflict: unable to delete {id} (must be forced) - image is being used by stopped container {}",
+            record.short_id()
+        )),
+        _ => None,
+    })
 }
 
 /// The name of the image that `word` is, if it is no id.
@@ -79,23 +113,6 @@ fn meant_name(word: &str, image: &ImageRecord, names: &[Reference]) -> Option<Re
     }
     let name = word.parse().ok()?;
     names.contains(&name).then_some(name)
-}
-
-fn delete(store: &Store, image: &ImageRecord, names: &[Reference]) -> Result<Vec<String>, Fault> {
-    let containers = container::list(store)?;
-    let uses = |(record, state): &&(Record, State)| {
-        record.image_id == image.id && *state == State::Running
-    };
-    if let Some((record, _)) = containers.iter().find(uses) {
-        let (id, container) = (image.id.short(), record.short_id());
-        return Err(Fault::from(anyhow::anyhow!(
-            "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {container}"
-        )));
-    }
-    store.remove_image(&image.id)?;
-    let mut lines: Vec<String> = names.iter().map(untagged).collect();
-    lines.push(format!("Deleted: {}\n", image.id));
-    Ok(lines)
 }
 
 fn untagged(name: &Reference) -> String {

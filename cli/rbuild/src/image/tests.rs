@@ -80,6 +80,7 @@ fn ls_args() -> LsArgs {
         format: None,
         no_trunc: false,
         quiet: false,
+        tree: false,
     }
 }
 

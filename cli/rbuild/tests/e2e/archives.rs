@@ -1,6 +1,7 @@
 //! What others make of the archives we write, and we of theirs.
 
 use kit::rbuild::{Rbuild, run};
+use kit::web::{Fault, Page, Web};
 
 use super::rbuild;
 
@@ -127,4 +128,45 @@ fn load_reads_what_skopeo_writes_both_ways_as_root() {
             "{transport}"
         );
     }
+}
+
+#[test]
+fn a_root_file_system_is_imported_from_an_address_as_root() {
+    let web = Web::start().unwrap();
+    let rbuild = rbuild();
+    let tar = "mkdir -p fs/etc && echo hello > fs/etc/motd && tar -czf fs.tar.gz -C fs .";
+    run(&mut rbuild.shell(tar)).success();
+    let body = std::fs::read(rbuild.work().join("fs.tar.gz")).unwrap();
+    let page = |fault| Page {
+        body: body.clone(),
+        fault,
+        ..Page::default()
+    };
+    web.put("/fs.tar.gz", page(Fault::None));
+    web.put("/half.tar.gz", page(Fault::Breaks));
+    let import = |path: &str| rbuild.run(["import", &web.url(path), "from-web"]);
+    import("/fs.tar.gz").success();
+    let line = ["inspect", "-f", "{{.Comment}}", "from-web"];
+    let comment = rbuild.run(line).success().stdout;
+    assert_eq!(
+        comment,
+        format!("Imported from {}\n", web.url("/fs.tar.gz"))
+    );
+    import("/half.tar.gz").failure(1);
+    let missing = import("/missing.tar.gz").failure(1);
+    let url = web.url("/missing.tar.gz");
+    assert_eq!(
+        missing.stderr,
+        format!("error: cannot import `{url}`: the server answered 404\n")
+    );
+    assert_eq!(
+        rbuild
+            .run(["images", "-q"])
+            .success()
+            .stdout
+            .lines()
+            .count(),
+        2,
+        "busybox, and what came whole"
+    );
 }
