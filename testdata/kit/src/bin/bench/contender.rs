@@ -16,7 +16,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::{measure, scenario::Bench};
 
 /// All that are looked for.
-pub(crate) const NAMES: &[&str] = &["rbuild", "buildah", "podman", "docker", "buildctl"];
+pub(crate) const NAMES: &[&str] = &[
+    "rbuild", "buildah", "podman", "docker", "buildctl", "skopeo",
+];
 
 /// The base image, by the name everybody imports it under.
 const BASE: &str = "bench-base";
@@ -41,6 +43,8 @@ enum Kind {
     Podman,
     Docker,
     Buildctl,
+    /// It builds nothing, and moves images that the rbuild under test has built.
+    Skopeo,
 }
 
 /// Options that depend on the machine.
@@ -141,6 +145,7 @@ impl Contender {
             "buildah" => Kind::Buildah,
             "podman" => Kind::Podman,
             "docker" => Kind::Docker,
+            "skopeo" => Kind::Skopeo,
             _ => Kind::Buildctl,
         };
         let program = if kind == Kind::Rbuild {
@@ -164,7 +169,7 @@ impl Contender {
         let ways = match kind {
             Kind::Buildah => BUILDAH,
             Kind::Podman => PODMAN,
-            Kind::Rbuild | Kind::Docker | Kind::Buildctl => &[Way {
+            Kind::Rbuild | Kind::Docker | Kind::Buildctl | Kind::Skopeo => &[Way {
                 storage: &[],
                 build: &[],
                 run: &[],
@@ -189,12 +194,26 @@ impl Contender {
 
     /// Whether it is one that only runs and saves when `others` take part: podman builds with buildah's code.
     pub(crate) fn builds_beside(&self, others: &[Self]) -> bool {
-        self.kind != Kind::Podman || others.iter().all(|it| it.kind != Kind::Buildah)
+        self.builds()
+            && (self.kind != Kind::Podman || others.iter().all(|it| it.kind != Kind::Buildah))
+    }
+
+    /// Whether it builds at all.
+    pub(crate) fn builds(&self) -> bool {
+        self.kind != Kind::Skopeo
+    }
+
+    /// Whether it can be told how layers are packed, and to give an image to a registry without TLS.
+    pub(crate) fn moves(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Rbuild | Kind::Buildah | Kind::Podman | Kind::Skopeo
+        )
     }
 
     /// Whether it can run a container from an image.
     pub(crate) fn runs(&self) -> bool {
-        !matches!(self.kind, Kind::Buildah | Kind::Buildctl)
+        !matches!(self.kind, Kind::Buildah | Kind::Buildctl | Kind::Skopeo)
     }
 
     /// Whether it can be asked about a Dockerfile without building it.
@@ -259,14 +278,14 @@ impl Contender {
     pub(crate) fn base(&self) -> &'static str {
         match self.kind {
             Kind::Buildah | Kind::Podman => "localhost/bench-base",
-            Kind::Rbuild | Kind::Docker | Kind::Buildctl => BASE,
+            Kind::Rbuild | Kind::Docker | Kind::Buildctl | Kind::Skopeo => BASE,
         }
     }
 
     /// The processes that work for it without being its children.
     pub(crate) fn daemons(&self) -> &'static [&'static str] {
         match self.kind {
-            Kind::Rbuild | Kind::Buildah | Kind::Podman => &[],
+            Kind::Rbuild | Kind::Buildah | Kind::Podman | Kind::Skopeo => &[],
             Kind::Docker => &[
                 "dockerd",
                 "containerd",
@@ -284,7 +303,7 @@ impl Contender {
             Kind::Rbuild => command.args(["image", "import"]).arg(tar).arg(BASE),
             Kind::Docker | Kind::Podman => command.arg("import").arg(tar).arg(BASE),
             // It takes the base from a directory with every build.
-            Kind::Buildctl => return Ok(()),
+            Kind::Buildctl | Kind::Skopeo => return Ok(()),
             Kind::Buildah => return self.import_with_buildah(store, tar),
         };
         measure::run(&command)
@@ -300,7 +319,7 @@ impl Contender {
         command.arg("build");
         match self.kind {
             // Its RUN has a network, as a user's has; the others are spared theirs.
-            Kind::Rbuild | Kind::Buildctl => {}
+            Kind::Rbuild | Kind::Buildctl | Kind::Skopeo => {}
             Kind::Buildah | Kind::Podman => {
                 command
                     .args(["--layers", "--jobs", "8", "--network", "none"])
@@ -358,12 +377,89 @@ impl Contender {
                     out.display()
                 ))
             }
+            Kind::Skopeo => command
+                .arg(layout(build.store))
+                .arg(format!("docker-archive:{}", out.display())),
+        };
+        command
+    }
+
+    /// Gives an image to its store: by building it, or, for one that builds nothing, by having `rbuild`
+    /// build it.
+    pub(crate) fn obtain(&self, bench: &Bench, build: &Build<'_>) -> Result<()> {
+        if self.builds() {
+            return measure::run(&self.build(bench, build));
+        }
+        fs::create_dir_all(build.store)?;
+        let mut command = Command::new(&bench.rbuild);
+        command
+            .env("RBUILD_ROOT", build.store.join("rbuild"))
+            .args(["build", "-q", "-o"])
+            .arg(format!(
+                "type=oci,tar=false,dest={}",
+                build.store.join("layout").display()
+            ))
+            .arg("-f")
+            .arg(build.dockerfile)
+            .arg(build.context);
+        measure::run(&command)
+    }
+
+    /// The command that writes the image of `build`, obtained before, with its layers packed.
+    pub(crate) fn pack(&self, bench: &Bench, build: &Build<'_>, out: &Path, with: &str) -> Command {
+        let archive = format!("oci-archive:{}", out.display());
+        if self.kind == Kind::Rbuild {
+            let mut command = self.build(bench, build);
+            let out = out.display();
+            // Its options may stand behind the context.
+            command.arg(format!("--output=type=oci,dest={out},compression={with}"));
+            return command;
+        }
+        let mut command = self.command(build.store);
+        match self.kind {
+            Kind::Skopeo => command
+                .args(["--dest-compress-format", with, "--dest-compress"])
+                .args([layout(build.store), archive]),
+            _ => command
+                .args(["push", "-q", "--compression-format", with, build.tag])
+                .arg(archive),
+        };
+        command
+    }
+
+    /// The command that gives the image of `build` to a registry on loopback.
+    pub(crate) fn push(&self, build: &Build<'_>, name: &str) -> Command {
+        let mut command = self.command(build.store);
+        match self.kind {
+            Kind::Rbuild => command.args(["push", "-q", name]),
+            Kind::Skopeo => command
+                .arg("--dest-tls-verify=false")
+                .args([layout(build.store), format!("docker://{name}")]),
+            _ => command
+                .args(["push", "-q", "--tls-verify=false", build.tag])
+                .arg(format!("docker://{name}")),
+        };
+        command
+    }
+
+    /// The command that takes an image of a registry on loopback into an empty store.
+    pub(crate) fn pull(&self, store: &Path, name: &str) -> Command {
+        let mut command = self.command(store);
+        match self.kind {
+            Kind::Rbuild => command.args(["pull", "-q", name]),
+            Kind::Skopeo => command
+                .args(["--src-tls-verify=false", &format!("docker://{name}")])
+                .arg(format!("oci:{}", store.display())),
+            _ => command.args(["pull", "-q", "--tls-verify=false", name]),
         };
         command
     }
 
     /// Does it work here at all?
     fn trial(&self, bench: &Bench, at: usize) -> Result<()> {
+        if !self.builds() {
+            return Ok(());
+        }
         let place = bench.place("trial", self.name).join(at.to_string());
         let context = place.join("context");
         fs::create_dir_all(&context)?;
@@ -390,7 +486,7 @@ impl Contender {
     /// Whether the daemon it needs answers.
     fn is_served(&self) -> Result<()> {
         let question: &[&str] = match self.kind {
-            Kind::Rbuild | Kind::Buildah | Kind::Podman => return Ok(()),
+            Kind::Rbuild | Kind::Buildah | Kind::Podman | Kind::Skopeo => return Ok(()),
             Kind::Docker => &["version", "--format", "{{.Server.Version}}"],
             Kind::Buildctl => &["debug", "workers"],
         };
@@ -422,6 +518,9 @@ impl Contender {
                 command
                     .args(["--cgroup-manager", "cgroupfs"])
                     .args(self.way.storage);
+            }
+            Kind::Skopeo => {
+                command.args(["--insecure-policy", "copy", "-q"]);
             }
             Kind::Docker | Kind::Buildctl => {}
         }
@@ -473,6 +572,11 @@ impl Contender {
             command.arg("--no-cache");
         }
     }
+}
+
+/// The image of a store without a builder, as skopeo knows it.
+fn layout(store: &Path) -> String {
+    format!("oci:{}", store.join("layout").display())
 }
 
 fn installed(name: &str) -> Option<PathBuf> {

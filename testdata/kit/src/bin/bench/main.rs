@@ -11,6 +11,7 @@ mod inputs;
 mod measure;
 mod scenario;
 mod table;
+mod transport;
 
 use std::{
     fs,
@@ -31,7 +32,7 @@ use crate::{
 /// Measures rbuild beside its peers.
 ///
 /// Takes part: rbuild, buildah, podman (run and save; builds too where there is no buildah), docker with a running
-/// engine, buildctl with a running buildkitd. As root, with busybox-static for the base image.
+/// engine, buildctl with a running buildkitd, skopeo where images are only moved. As root, with busybox-static for the base image.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
@@ -55,7 +56,8 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// Which scenarios (default: all): cached, run-overhead, context, big-file, fan-out, run, plan
+    /// Which scenarios (default: all): cached, run-overhead, context, big-file, fan-out, run, plan,
+    /// remote-cache, packing, transport
     scenarios: Vec<String>,
 }
 
@@ -92,10 +94,10 @@ fn bench(arguments: &Arguments) -> Result<()> {
 }
 
 fn run(arguments: &Arguments, chosen: &[&dyn Scenario], work: &Path) -> Result<Table> {
-    let bench = Bench::new(work, arguments.quick)?;
+    let rbuild = fs::canonicalize(&arguments.rbuild).context("cannot find rbuild")?;
+    let bench = Bench::new(work, &rbuild, arguments.quick)?;
     let mut table = Table::default();
     let mut contenders = Vec::new();
-    let rbuild = fs::canonicalize(&arguments.rbuild).context("cannot find rbuild")?;
     for name in contender::NAMES
         .iter()
         .filter(|it| !arguments.without.iter().any(|out| out == *it))

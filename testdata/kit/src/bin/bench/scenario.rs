@@ -15,6 +15,7 @@ use crate::{
     elsewhere::RemoteCache,
     inputs,
     measure::{self, Cost},
+    transport::{Packing, Transport},
 };
 
 /// All scenarios, in the order of the table.
@@ -27,7 +28,11 @@ pub(crate) static SCENARIOS: &[&'static dyn Scenario] = &[
     &RunTrue,
     &Plan,
     &REMOTE_CACHE,
+    &Packing,
+    &TRANSPORT,
 ];
+
+static TRANSPORT: Transport = Transport::new();
 
 static REMOTE_CACHE: RemoteCache = RemoteCache::new();
 
@@ -45,6 +50,8 @@ const STAGES: usize = 8;
 pub(crate) struct Bench {
     pub(crate) work: PathBuf,
     pub(crate) quick: bool,
+    /// The rbuild under test.
+    pub(crate) rbuild: PathBuf,
     /// The base image as a tar.
     pub(crate) base: PathBuf,
     /// The same as a directory.
@@ -90,7 +97,7 @@ pub(crate) trait Scenario: Sync {
 }
 
 impl Bench {
-    pub(crate) fn new(work: &Path, quick: bool) -> Result<Self> {
+    pub(crate) fn new(work: &Path, rbuild: &Path, quick: bool) -> Result<Self> {
         let base = work.join("base.tar");
         let base_directory = work.join("base");
         busybox::write_rootfs_to(&base)?;
@@ -104,6 +111,7 @@ impl Bench {
         )?;
         Ok(Self {
             work: work.to_path_buf(),
+            rbuild: rbuild.to_path_buf(),
             quick,
             base,
             base_directory,
@@ -164,7 +172,7 @@ fn process_floors(bench: &Bench, row: &'static str, count: usize) -> Result<Vec<
     ])
 }
 
-fn write(path: &Path, text: &str) -> Result<PathBuf> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<PathBuf> {
     fs::write(path, text)?;
     Ok(path.to_path_buf())
 }
@@ -370,13 +378,13 @@ impl Scenario for ManyFiles {
 }
 
 /// One large file into an image, and that image into an archive.
-struct BigFile;
+pub(crate) struct BigFile;
 
 impl BigFile {
     const COPY: &'static str = "COPY of a large file, cold";
     const SAVE: &'static str = "save of that image";
 
-    fn context(bench: &Bench) -> Result<PathBuf> {
+    pub(crate) fn context(bench: &Bench) -> Result<PathBuf> {
         let context = bench.work.join("big-file/context");
         let file = context.join("large");
         if !file.exists() {
@@ -396,8 +404,8 @@ impl Scenario for BigFile {
         if quick { 2 } else { 3 }
     }
 
-    fn admits(&self, _contender: &Contender, _all: &[Contender]) -> bool {
-        true
+    fn admits(&self, contender: &Contender, _all: &[Contender]) -> bool {
+        contender.builds()
     }
 
     fn prepare(&self, bench: &Bench, contender: &Contender) -> Result<()> {
