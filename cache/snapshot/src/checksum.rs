@@ -79,6 +79,11 @@ pub(crate) trait Listing: Lookup {
 
     /// The entry at exactly `path`.
     fn entry(&self, path: &Path) -> Result<Option<Cow<'_, Entry>>, WalkError>;
+
+    /// The key of everything at and below `path`, with its own metadata but without its name.
+    fn whole(&self, path: &Path) -> Result<Key, WalkError> {
+        Ok(key_of(&self.list(path)?))
+    }
 }
 
 impl Listing for Merged {
@@ -92,13 +97,17 @@ impl Listing for Merged {
     fn entry(&self, path: &Path) -> Result<Option<Cow<'_, Entry>>, WalkError> {
         Ok(self.get(path.as_os_str().as_bytes()).map(Cow::Borrowed))
     }
+
+    fn whole(&self, path: &Path) -> Result<Key, WalkError> {
+        Ok(self.digest(path.as_os_str().as_bytes()))
+    }
 }
 
 /// The key of a part of any tree.
 pub(crate) fn checksum(tree: &dyn Listing, select: &Select) -> Result<Key, ChecksumError> {
     match select {
-        Select::Tree => whole(tree, Path::new("")),
-        Select::Path(path) => whole(tree, &real(tree, path)?),
+        Select::Tree => Ok(tree.whole(Path::new(""))?),
+        Select::Path(path) => Ok(tree.whole(&real(tree, path)?)?),
         Select::Copy(copy) => copied(tree, copy),
     }
 }
@@ -124,13 +133,8 @@ fn real(tree: &dyn Listing, path: &str) -> Result<PathBuf, ChecksumError> {
         .map_or(PathBuf::new(), |it| it.real))
 }
 
-/// Everything at and below `path`, with its own metadata but without its name.
-fn whole(tree: &dyn Listing, path: &Path) -> Result<Key, ChecksumError> {
-    Ok(key_of(&tree.list(path)?))
-}
-
 fn key_of(entries: &[Cow<'_, Entry>]) -> Key {
-    let mut digester = Digester::new();
+    let mut digester = Digester::<()>::new();
     for entry in entries {
         digester.push(
             &entry.path,
@@ -178,7 +182,7 @@ fn one(tree: &dyn Listing, copy: &SelectCopy, source: &Source) -> Result<Key, Ch
     let top = source.real.as_os_str().as_bytes();
     let entries = tree.list(&source.real)?;
     let left = retained(&entries, top, &copy.exclude);
-    let mut digester = Digester::new();
+    let mut digester = Digester::<()>::new();
     for (entry, _) in entries.iter().zip(left).filter(|(_, left)| *left) {
         let own = source.directory && *entry.path == *top && !copy.parents;
         let key = if own {

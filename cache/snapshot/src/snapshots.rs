@@ -18,7 +18,7 @@ use crate::tree::{Merged, Tree, TreeError};
 use crate::walk::WalkError;
 
 /// The kernel mounts no more layers over each other.
-const MOST_LAYERS: usize = 500;
+pub(crate) const MOST_LAYERS: usize = 500;
 /// How many merged chains are remembered; more than a build looks at in turn.
 const REMEMBERED_CHAINS: usize = 8;
 
@@ -93,9 +93,28 @@ pub struct Snapshots {
 
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
-    chains: HashMap<SnapshotId, Arc<Merged>>,
+    /// Merged chains, the latest used last.
+    chains: Vec<(SnapshotId, Arc<Merged>)>,
     /// Packed layers, each mounted once.
     pub(crate) mounts: HashMap<SnapshotId, Arc<OwnedFd>>,
+}
+
+impl Remembered {
+    fn get(&mut self, top: SnapshotId) -> Option<Arc<Merged>> {
+        let at = self.chains.iter().position(|(id, _)| *id == top)?;
+        let found = self.chains.remove(at);
+        let merged = Arc::clone(&found.1);
+        self.chains.push(found);
+        Some(merged)
+    }
+
+    fn add(&mut self, top: SnapshotId, merged: Arc<Merged>) {
+        self.chains.retain(|(id, _)| *id != top);
+        if self.chains.len() >= REMEMBERED_CHAINS {
+            self.chains.remove(0);
+        }
+        self.chains.push((top, merged));
+    }
 }
 
 impl Snapshots {
@@ -187,27 +206,26 @@ impl Snapshots {
         let Some(top) = top else {
             return Ok(Arc::default());
         };
-        if let Some(known) = self.remembered().chains.get(&top) {
-            return Ok(Arc::clone(known));
-        }
-        let ancestry = self.store.ancestry(top)?;
-        let mut merged = Merged::default();
-        let mut from = 0;
-        for (at, row) in ancestry.iter().enumerate().rev() {
-            if let Some(known) = self.remembered().chains.get(&row.id) {
-                (merged, from) = (Merged::clone(known), at + 1);
+        let mut missing = Vec::new();
+        let mut next = Some(top);
+        let mut merged = Arc::default();
+        while let Some(id) = next {
+            if let Some(known) = self.remembered().get(id) {
+                merged = known;
                 break;
             }
+            missing.push(id);
+            next = self.store.snapshot(id)?.parent;
         }
-        for row in &ancestry[from..] {
-            merged = merged.with(Arc::new(self.tree(row.id)?));
+        if missing.is_empty() {
+            return Ok(merged);
+        }
+        let mut merged = Merged::clone(&merged);
+        for id in missing.into_iter().rev() {
+            merged = merged.with(Arc::new(self.tree(id)?));
         }
         let merged = Arc::new(merged);
-        let mut remembered = self.remembered();
-        if remembered.chains.len() >= REMEMBERED_CHAINS {
-            remembered.chains.clear();
-        }
-        remembered.chains.insert(top, Arc::clone(&merged));
+        self.remembered().add(top, Arc::clone(&merged));
         Ok(merged)
     }
 

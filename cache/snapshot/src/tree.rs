@@ -127,7 +127,7 @@ impl Tree {
 
     /// The merkle root: equal for layers that hold the same, whenever and wherever they were made.
     pub fn root(&self) -> Key {
-        let mut digester = Digester::new();
+        let mut digester = Digester::<()>::new();
         for entry in &self.entries {
             let key = entry.digest(Counting::All);
             let key = if entry.kind == (Kind::Directory { opaque: true }) {

@@ -76,7 +76,6 @@ impl StepError {
                 | OpError::File(FileError::Snapshot(error)),
             ) => in_snapshot(error),
             Self::Checksum { source, .. } => match &**source {
-                ChecksumError::Store(error) => is_lost(error),
                 ChecksumError::Unreadable(snapshot::ChecksumError::Snapshot(error)) => {
                     in_snapshot(error)
                 }

@@ -4,7 +4,6 @@ use oci::{Key, KeyHasher};
 use snapshot::source::SourceError;
 use snapshot::{Counting, PatternError, Patterns, Select, SelectCopy};
 use solve::{Attributes, CopySelector, Selector};
-use store::StoreError;
 
 use crate::{Ops, Ref};
 
@@ -17,9 +16,6 @@ pub enum ChecksumError {
     /// There is no such part, or it cannot be read.
     #[error(transparent)]
     Unreadable(#[from] snapshot::ChecksumError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// What is to be left out is no pattern.
     #[error(transparent)]
     Exclude(#[from] PatternError),
@@ -65,8 +61,11 @@ fn select(ops: &Ops, of: &Ref, select: &Select) -> Result<Key, snapshot::Checksu
 fn base(ops: &Ops, of: &Ref) -> Result<Key, ChecksumError> {
     let tree = select(ops, of, &Select::Tree)?;
     let layers = match of {
-        Ref::Snapshot(Some(top)) => ops.store.ancestry(*top)?.len(),
-        Ref::Snapshot(None) | Ref::Local(_) => 0,
+        Ref::Snapshot(top) => {
+            let merged = ops.snapshots.merged(*top);
+            merged.map_err(snapshot::ChecksumError::from)?.depth()
+        }
+        Ref::Local(_) => 0,
     };
     Ok(KeyHasher::new("base")
         .key(&tree)
