@@ -75,6 +75,9 @@ CREATE TABLE origins (
 ",
 ];
 
+/// How many statements are kept ready: more than a build uses in turn.
+const STATEMENTS: usize = 64;
+
 /// The directories beside the database.
 const DIRECTORIES: &[&str] = &[
     "blobs",
@@ -146,6 +149,7 @@ fn connect(root: &Path) -> Result<Connection, OpenError> {
     let configured = || {
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(Duration::from_secs(30))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // Closing must not wait for the disk; `durability` moves the log into the database.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(connection)

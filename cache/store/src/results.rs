@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use oci::Key;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::database::{duration, duration_micros, micros, timestamp};
 use crate::error::Fault;
@@ -133,39 +133,50 @@ impl Store {
 
     /// Records a result, in place of an earlier one of the same key.
     pub fn record(&self, record: &Record) -> Result<(), StoreError> {
+        self.record_all(std::slice::from_ref(record))
+    }
+
+    /// Records several results, all of them or none.
+    pub fn record_all(&self, records: &[Record]) -> Result<(), StoreError> {
         self.write("record a result", |transaction| {
-            transaction
-                .prepare_cached("DELETE FROM outputs WHERE key = ?")?
-                .execute([record.key.as_bytes()])?;
-            let insert = "INSERT OR REPLACE INTO results
-                (key, kind, preimage, name, started, duration, created, project, made, used,
-                processor, memory, read, written)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?7, ?10, ?11, ?12, ?13)";
-            transaction.prepare_cached(insert)?.execute(params![
-                record.key.as_bytes(),
-                record.kind,
-                record.preimage.to_string(),
-                record.name,
-                micros(record.started),
-                duration_micros(record.duration),
-                micros(Timestamp::now()),
-                record.project,
-                record.made.map(micros),
-                record.spent.map(|it| duration_micros(it.processor)),
-                record.spent.map(|it| signed(it.memory)),
-                record.spent.map(|it| signed(it.read)),
-                record.spent.map(|it| signed(it.written)),
-            ])?;
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO outputs (key, position, snapshot) VALUES (?, ?, ?)")?;
-            for (position, output) in record.outputs.iter().enumerate() {
-                if let Some(snapshot) = output {
-                    self.require_snapshot(transaction, *snapshot)?;
-                }
-                insert.execute((record.key.as_bytes(), position, output.map(|it| it.0)))?;
-            }
-            Ok(())
+            records
+                .iter()
+                .try_for_each(|record| self.insert_result(transaction, record))
         })
+    }
+
+    fn insert_result(&self, transaction: &Transaction<'_>, record: &Record) -> Result<(), Fault> {
+        transaction
+            .prepare_cached("DELETE FROM outputs WHERE key = ?")?
+            .execute([record.key.as_bytes()])?;
+        let insert = "INSERT OR REPLACE INTO results
+            (key, kind, preimage, name, started, duration, created, project, made, used,
+            processor, memory, read, written)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?7, ?10, ?11, ?12, ?13)";
+        transaction.prepare_cached(insert)?.execute(params![
+            record.key.as_bytes(),
+            record.kind,
+            record.preimage.to_string(),
+            record.name,
+            micros(record.started),
+            duration_micros(record.duration),
+            micros(Timestamp::now()),
+            record.project,
+            record.made.map(micros),
+            record.spent.map(|it| duration_micros(it.processor)),
+            record.spent.map(|it| signed(it.memory)),
+            record.spent.map(|it| signed(it.read)),
+            record.spent.map(|it| signed(it.written)),
+        ])?;
+        let mut insert = transaction
+            .prepare_cached("INSERT INTO outputs (key, position, snapshot) VALUES (?, ?, ?)")?;
+        for (position, output) in record.outputs.iter().enumerate() {
+            if let Some(snapshot) = output {
+                self.require_snapshot(transaction, *snapshot)?;
+            }
+            insert.execute((record.key.as_bytes(), position, output.map(|it| it.0)))?;
+        }
+        Ok(())
     }
 
     /// The latest records of steps named `name`, newest first: what an explanation compares with.

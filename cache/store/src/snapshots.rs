@@ -68,6 +68,10 @@ pub struct NewSnapshot {
 
 const COLUMNS: &str = "id, parent, diff_id, chain_id, content, tree_root, size, created, synced";
 
+/// The same of a row that is called `below`.
+const BELOW: &str = "below.id, below.parent, below.diff_id, below.chain_id, below.content, \
+    below.tree_root, below.size, below.created, below.synced";
+
 impl Store {
     /// Makes the directory `staged`, which holds `fs` (or `tar` and `index`) and `tree`, a snapshot.
     ///
@@ -174,15 +178,27 @@ impl Store {
     /// The snapshot and all its ancestors, lowest first.
     pub fn ancestry(&self, id: SnapshotId) -> Result<Vec<SnapshotRow>, StoreError> {
         self.read("look up a chain", |connection| {
-            let mut chain = Vec::new();
-            let mut next = Some(id);
-            while let Some(id) = next {
-                let row = self.require_snapshot(connection, id)?;
-                next = row.parent;
-                chain.push(row);
+            let select = format!(
+                "WITH RECURSIVE chain AS (
+                    SELECT {COLUMNS}, 0 AS depth FROM snapshots
+                        WHERE id = ?1 AND (synced OR boot = ?2)
+                    UNION ALL
+                    SELECT {BELOW}, depth + 1 FROM chain JOIN snapshots AS below ON below.id = chain.parent
+                        WHERE below.synced OR below.boot = ?2
+                ) SELECT {COLUMNS} FROM chain ORDER BY depth DESC"
+            );
+            let mut statement = connection.prepare_cached(&select)?;
+            let rows = statement.query_map((id.0, &self.inner.boot), read_row)?;
+            let chain: Vec<SnapshotRow> = rows.collect::<rusqlite::Result<_>>()?;
+            // Where it does not begin at a lowest layer, what the first that is there stands on is missing.
+            match chain.first() {
+                None => Err(Fault::Store(StoreError::MissingSnapshot(id))),
+                Some(SnapshotRow {
+                    parent: Some(missing),
+                    ..
+                }) => Err(Fault::Store(StoreError::MissingSnapshot(*missing))),
+                Some(_) => Ok(chain),
             }
-            chain.reverse();
-            Ok(chain)
         })
     }
 
@@ -203,14 +219,21 @@ impl Store {
         diff_id: &Digest,
         chain_id: &Digest,
     ) -> Result<(), StoreError> {
+        self.set_diff_ids(&[(id, *diff_id, *chain_id)])
+    }
+
+    /// The same of several snapshots: their diff ids, and the ids of the chains that they end.
+    pub fn set_diff_ids(&self, known: &[(SnapshotId, Digest, Digest)]) -> Result<(), StoreError> {
+        if known.is_empty() {
+            return Ok(());
+        }
         self.write("name a snapshot", |transaction| {
-            self.require_snapshot(transaction, id)?;
             let update = "UPDATE snapshots SET diff_id = ?, chain_id = ? WHERE id = ?";
-            transaction.prepare_cached(update)?.execute((
-                diff_id.as_bytes(),
-                chain_id.as_bytes(),
-                id.0,
-            ))?;
+            let mut statement = transaction.prepare_cached(update)?;
+            for (id, diff_id, chain_id) in known {
+                self.require_snapshot(transaction, *id)?;
+                statement.execute((diff_id.as_bytes(), chain_id.as_bytes(), id.0))?;
+            }
             Ok(())
         })
     }

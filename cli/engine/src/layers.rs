@@ -66,14 +66,14 @@ impl<'scope, 'env> Layers<'scope, 'env> {
             .map(|row| self.digest(row))
             .collect::<Result<_, _>>()?;
         let chain_ids = oci::config::chain_ids(&digests);
-        for ((row, digest), chain_id) in chain.iter().zip(&digests).zip(&chain_ids) {
-            if row.diff_id.is_none() || row.chain_id.is_none() {
-                self.engine
-                    .store
-                    .set_diff_id(row.id, digest, chain_id)
-                    .map_err(LayersError::Store)?;
-            }
-        }
+        let known: Vec<(SnapshotId, Digest, Digest)> = chain
+            .iter()
+            .zip(digests.iter().zip(&chain_ids))
+            .filter(|(row, _)| row.diff_id.is_none() || row.chain_id.is_none())
+            .map(|(row, (digest, chain_id))| (row.id, *digest, *chain_id))
+            .collect();
+        let store = &self.engine.store;
+        store.set_diff_ids(&known).map_err(LayersError::Store)?;
         Ok(digests)
     }
 

@@ -195,20 +195,13 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         let outputs: Vec<Ref> = cached.outputs.into_iter().map(Ref::Snapshot).collect();
         let made = made(job, task, begun.at);
         let (_, others) = task.records.split_last().expect("there is a last one");
-        for step in others {
-            write(
-                job,
-                task.vertex,
-                step,
-                &Came {
-                    outputs: &outputs,
-                    begun: &begun,
-                    made,
-                    spent: None,
-                },
-            )
-            .map_err(Unsuccessful::quietly)?;
-        }
+        let came = Came {
+            outputs: &outputs,
+            begun: &begun,
+            made,
+            spent: None,
+        };
+        write(job, task.vertex, others, &came).map_err(Unsuccessful::quietly)?;
         offer(job, task).map_err(Unsuccessful::quietly)?;
         return Ok(Executed {
             outputs,
@@ -228,15 +221,13 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
         }
     })?;
     let made = made(job, task, begun.at);
-    for step in &task.records {
-        let came = Came {
-            outputs: &outputs,
-            begun: &begun,
-            made,
-            spent,
-        };
-        write(job, task.vertex, step, &came).map_err(Unsuccessful::quietly)?;
-    }
+    let came = Came {
+        outputs: &outputs,
+        begun: &begun,
+        made,
+        spent,
+    };
+    write(job, task.vertex, &task.records, &came).map_err(Unsuccessful::quietly)?;
     remember(job, task, &begun, None);
     offer(job, task).map_err(Unsuccessful::quietly)?;
     Ok(Executed {
@@ -331,7 +322,7 @@ pub(crate) fn record_again(
         made,
         spent: None,
     };
-    write(job, vertex, step, &came)
+    write(job, vertex, std::slice::from_ref(step), &came)
 }
 
 /// What came of a step.
@@ -436,8 +427,17 @@ impl Begun {
     }
 }
 
-fn write(job: &Job<'_>, vertex: VertexId, step: &Step, came: &Came<'_>) -> Result<(), StoreError> {
-    job.engine.store.record(&Record {
+/// Records what came of a vertex under the keys of several steps.
+fn write(
+    job: &Job<'_>,
+    vertex: VertexId,
+    steps: &[Step],
+    came: &Came<'_>,
+) -> Result<(), StoreError> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let record = |step: &Step| Record {
         key: step.key(),
         kind: kind(step).to_owned(),
         preimage: step.preimage_with(&explain::facts(job, vertex, step)),
@@ -448,7 +448,9 @@ fn write(job: &Job<'_>, vertex: VertexId, step: &Step, came: &Came<'_>) -> Resul
         project: job.request.project(),
         made: came.made,
         spent: came.spent,
-    })
+    };
+    let records: Vec<Record> = steps.iter().map(record).collect();
+    job.engine.store.record_all(&records)
 }
 
 /// As [`Record::kind`].
