@@ -5,8 +5,8 @@
 //! it tells of its own errands (`[internal] load .dockerignore`) as it tells of vertices.
 //!
 //! One loop owns the scheduler and all that is known of the build. What takes time, checksums and
-//! runs, happens on a thread each, which sends the loop one message when it is done. A build that is
-//! cached to the end starts a thread for each local checksum and no other.
+//! runs, happens beside it, on threads that send the loop one message for each. A build that is cached to
+//! the end starts threads for local checksums and no other.
 
 mod caches;
 mod call;
@@ -31,6 +31,7 @@ mod sizes;
 mod solving;
 mod targets;
 mod worker;
+mod workers;
 
 use std::sync::Arc;
 use std::thread;

@@ -22,6 +22,7 @@ use crate::layers::Layers;
 use crate::lookups::Lookups;
 use crate::report::waiting_vertex;
 use crate::worker::{self, Executed, Unsuccessful};
+use crate::workers::{Told, Workers};
 use crate::{BuildError, Cancel, Job, StepError, StepFailure};
 
 /// What solving a graph came to.
@@ -33,10 +34,6 @@ pub(crate) struct Solved {
     /// How many of them were cached.
     pub(crate) cached: u32,
 }
-
-/// What a thread tells the loop: what it did, or with what it panicked.
-type Told = Result<Message, Panic>;
-type Panic = Box<dyn Any + Send>;
 
 /// What the loop is told.
 enum Message {
@@ -118,9 +115,8 @@ fn count(number: usize) -> u32 {
 /// All that is known of a build that is being solved, apart from what the scheduler knows.
 struct Solving<'l, 'scope, 'env> {
     job: &'env Job<'env>,
-    scope: &'scope Scope<'scope, 'env>,
+    workers: Workers<'scope, 'env, Message>,
     layers: &'l Layers<'scope, 'env>,
-    sender: Sender<Told>,
     results: Results,
     /// What remote sources are at the moment.
     resolved: HashMap<VertexId, Source>,
@@ -134,7 +130,7 @@ struct Solving<'l, 'scope, 'env> {
     /// The first failure; what fails after it most likely fails because of it.
     failure: Option<BuildError>,
     /// What a thread panicked with: so does the loop, once all threads are done.
-    panic: Option<Panic>,
+    panic: Option<Box<dyn Any + Send>>,
 }
 
 /// The outputs of every result.
@@ -158,13 +154,12 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         job: &'env Job<'env>,
         scope: &'scope Scope<'scope, 'env>,
         layers: &'l Layers<'scope, 'env>,
-        sender: Sender<Told>,
+        sender: Sender<Told<Message>>,
     ) -> Self {
         Self {
             job,
-            scope,
+            workers: Workers::new(scope, sender),
             layers,
-            sender,
             results: Results::default(),
             resolved: HashMap::new(),
             cancels: HashMap::new(),
@@ -181,7 +176,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     fn turn(
         &mut self,
         mut scheduler: Scheduler<'env>,
-        receiver: &Receiver<Told>,
+        receiver: &Receiver<Told<Message>>,
     ) -> Result<Outcome, StoreError> {
         for (vertex, _) in self.job.plan.graph.vertices() {
             self.job.reporter.vertex(self.status(vertex));
@@ -474,14 +469,9 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         None
     }
 
-    /// Has something done on a thread of its own, which tells the loop in any case.
+    /// Has something done beside the loop, which is told in any case.
     fn spawn(&self, task: impl FnOnce() -> Message + Send + 'scope) {
-        let sender = self.sender.clone();
-        self.scope.spawn(move || {
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
-            // The loop listens until every thread has told it.
-            let _ = sender.send(done);
-        });
+        self.workers.start(task);
     }
 
     fn executed(&mut self, vertex: VertexId, executed: Result<Executed, Unsuccessful>) -> Event {
