@@ -304,16 +304,12 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// What to write a process number to, to bring the process into each group; with a name for people.
+    /// What a process of one thread writes `0` to, to get into each group; with a name for people.
     pub(crate) fn doors(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let door = |(kind, group): &(Kind, OwnedFd)| {
-            let file = rustix::fs::openat(
-                group,
-                "cgroup.procs",
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
-            Ok((kind.controller().to_owned(), file))
+            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(group, kind.door(), flags, Mode::empty())?;
+            Ok((format!("{}/{}", kind.controller(), kind.door()), file))
         };
         self.joined.iter().map(door).collect()
     }

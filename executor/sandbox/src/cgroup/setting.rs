@@ -45,6 +45,18 @@ impl Kind {
         }
     }
 
+    /// The file into which a process of one thread writes itself.
+    ///
+    /// Moving a whole process makes the kernel wait until all processors have looked up from their work,
+    /// for milliseconds where the machine is idle and for tens of them where it is not. The first
+    /// version also moves single threads, and the one that moves itself does not wait.
+    pub(super) fn door(self) -> &'static str {
+        match self {
+            Self::Unified => "cgroup.procs",
+            Self::Pids | Self::Devices | Self::Memory | Self::Cpu | Self::Cpuset => "tasks",
+        }
+    }
+
     /// Whether a sandbox has a group of this kind. To join one costs time, so it has only those that
     /// hold something back; below a group that a person named, it is in all of them.
     pub(super) fn is_wanted(self, limits: &Limits, privileges: Privileges) -> bool {
