@@ -408,6 +408,19 @@ static int write_through_the_memory_of_the_first(void) {
     int file = open("/proc/1/mem", O_RDWR);
     return file < 0 ? errno : 0;
 }
+// Makes a directory the root while it stands outside of that, from where ".." leads on, and goes up as far as it gets.
+static int climb_above_the_root(void) {
+    struct stat root, top;
+    if (stat("/", &root) != 0 || mkdtemp(scratch) == NULL || chdir("/") != 0)
+        return errno;
+    int made = chroot(scratch);
+    for (int i = 0; i < 64; i++)
+        made |= chdir("..");
+    if (made != 0 || stat(".", &top) != 0)
+        return errno;
+    rmdir(scratch + 1);
+    return top.st_dev == root.st_dev && top.st_ino == root.st_ino ? NOTHING : 0;
+}
 static int set_the_identity_map(void) { return write_text("/proc/self/uid_map", "0 0 1"); }
 
 static const struct {
@@ -429,6 +442,7 @@ static const struct {
     {"signal the first process", signal_the_first_process},
     {"open the first process's memory", write_through_the_memory_of_the_first},
     {"set the identity map", set_the_identity_map},
+    {"climb above the root", climb_above_the_root},
     {"be spared by want of memory", be_spared_by_want_of_memory},
     {"listen on a low port", listen_on_a_low_port},
     {"mark packets", mark_packets},

@@ -23,6 +23,7 @@ pub mod seccomp;
 mod cgroup;
 mod plan;
 mod program;
+mod quiet;
 mod running;
 mod spawn;
 mod spawner;

@@ -270,6 +270,11 @@ impl Files {
         self.directory.as_raw_fd()
     }
 
+    /// The directory.
+    pub(crate) fn directory_itself(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     pub(crate) fn into_directory(self) -> OwnedFd {
         self.directory
     }

@@ -14,9 +14,11 @@ use std::path::Path;
 use libc::sock_filter;
 use rustix::fs::{CWD, Gid, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
+use rustix::process::Pid;
 
 use crate::cgroup::{Asked, Control, Groups};
 use crate::mounts::{self, Dev, Files, NewFile};
+use crate::quiet::Quiet;
 use crate::spawn::SpawnError;
 use crate::spawner::Spawner;
 use crate::stub::{self, Kind, Links, NoPlace, Stubs, Tree};
@@ -42,9 +44,7 @@ pub(crate) struct Plan {
     pub(crate) rootfs: RawFd,
     /// The file system of `/dev`.
     pub(crate) devices: RawFd,
-    /// An empty read-only file system, to cover directories with.
-    pub(crate) empty: RawFd,
-    /// The owners of the three above.
+    /// The owners of what is spoken of by number.
     #[expect(dead_code, reason = "holds the descriptors open")]
     held: Vec<OwnedFd>,
 }
@@ -56,6 +56,18 @@ impl Plan {
             .iter()
             .any(|it| matches!(it, Step::User(1..) | Step::Group(1..)))
     }
+}
+
+/// How the root file system becomes the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// It is mounted over the root that there is, and stays there. What it covers (nearly nothing: see
+    /// [`spawner`](crate::spawner)) has no path from within, above it is nothing, and to take it away
+    /// needs rights that the process does not have. Nothing is unmounted, so the kernel need not wait
+    /// for all processors, which on a busy machine takes it longer than all the rest.
+    Over,
+    /// It changes places with the root that there is, which goes. For who has those rights.
+    InPlace,
 }
 
 /// One thing that the child does.
@@ -73,7 +85,7 @@ pub(crate) enum Step {
     NewSession,
     NewKeyring,
     AttachFiles(RawFd),
-    AttachRoot(RawFd),
+    AttachRoot(RawFd, Entrance),
     /// Attaches a mount of the parent's.
     Attach {
         mount: OwnedFd,
@@ -96,7 +108,7 @@ pub(crate) enum Step {
         attributes: u64,
         target: CString,
     },
-    /// Mounts one file of `directory`.
+    /// Mounts one file of `directory`, or one with an absolute path as the spawner sees it.
     AttachFile {
         directory: RawFd,
         name: CString,
@@ -110,7 +122,7 @@ pub(crate) enum Step {
         target: CString,
     },
     RootAttributes(u64),
-    EnterRoot,
+    EnterRoot(Entrance),
     Stdio([OwnedFd; 3]),
     ControllingTerminal,
     Umask(u32),
@@ -136,7 +148,7 @@ pub(crate) enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::JoinGroup { name, .. } => write!(f, "{name}/cgroup.procs"),
+            Step::JoinGroup { name, .. } => f.write_str(name),
             Step::HostName(name) => write!(f, "{}", name.to_string_lossy()),
             Step::Attach { target, .. } | Step::AttachFile { target, .. } => {
                 write!(f, "{}", target.to_string_lossy())
@@ -156,7 +168,7 @@ impl fmt::Display for Step {
             Step::Limit(limit) => f.write_str(limit.resource.name()),
             Step::Groups(groups) => write!(f, "{groups:?}"),
             Step::Group(id) | Step::User(id) => write!(f, "{id}"),
-            Step::AttachRoot(_) | Step::EnterRoot | Step::RootAttributes(_) => {
+            Step::AttachRoot(..) | Step::EnterRoot(_) | Step::RootAttributes(_) => {
                 f.write_str("the root file system")
             }
             Step::AttachFiles(_) => f.write_str("files in memory"),
@@ -175,6 +187,7 @@ pub(crate) struct Prepared {
     pub(crate) plan: Plan,
     pub(crate) stubs: Stubs,
     pub(crate) groups: Groups,
+    pub(crate) seclusion: Seclusion,
     pub(crate) ends: Ends,
 }
 
@@ -214,7 +227,8 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
     steps.push(Step::OwnGroupRoot);
     let mut namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    namespaces |= network(&mut steps, spec.network);
+    let seclusion = seclusion(&spec.network, spec.privileges);
+    namespaces |= network(&mut steps, spec.network, &seclusion)?;
     steps.extend([
         Step::HostName(strings.hostname),
         Step::NewSession,
@@ -229,13 +243,17 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
     let mut room = Room {
         tree: Tree::new(spec.rootfs.as_fd()),
         steps,
-        files: Files::new().map_err(because("memory"))?,
+        spawner,
+        files: None,
     };
-    let files = room.files.directory();
-    room.steps
-        .extend([Step::AttachFiles(files), Step::AttachRoot(rootfs)]);
+    let entrance = match spec.privileges {
+        Privileges::Default => Entrance::Over,
+        Privileges::Insecure => Entrance::InPlace,
+    };
+    room.steps.push(Step::AttachRoot(rootfs, entrance));
     room.kernel(dev, ends.terminal.is_some(), spec.privileges)?;
-    room.network_files(spec.hosts.as_deref(), spec.resolv_conf.as_deref())?;
+    let (hosts, resolv_conf) = (spec.hosts.as_deref(), spec.resolv_conf.as_deref());
+    room.network_files(hosts, resolv_conf, spec.privileges)?;
     for mount in spec.mounts {
         room.mount(mount)?;
     }
@@ -258,10 +276,11 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
         tree,
         mut steps,
         files: memory,
+        ..
     } = room;
     let stubs = tree.into_stubs();
 
-    steps.push(Step::EnterRoot);
+    steps.push(Step::EnterRoot(entrance));
     steps.extend(after_root);
     steps.extend([Step::Umask(0o022), Step::Directory(strings.cwd)]);
     // After the last descriptor is opened, before the right to raise a limit is gone.
@@ -273,10 +292,8 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
         Step::UnblockSignals,
     ]);
 
-    let ro = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV;
-    let empty = mounts::file_system("tmpfs", &[("mode", "755")], ro).map_err(because("memory"))?;
+    let mut held = vec![spec.rootfs];
+    held.extend(memory.map(Files::into_directory));
     let plan = Plan {
         steps,
         namespaces,
@@ -285,13 +302,13 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
         env: strings.env,
         rootfs,
         devices,
-        empty: empty.as_raw_fd(),
-        held: vec![spec.rootfs, memory.into_directory(), empty],
+        held,
     };
     Ok(Prepared {
         plan,
         stubs,
         groups,
+        seclusion,
         ends,
     })
 }
@@ -391,17 +408,57 @@ fn programs(program: &OsStr, env: &[OsString]) -> Result<Vec<CString>, SpawnErro
     directories.map(in_directory).collect()
 }
 
-fn network(steps: &mut Vec<Step>, network: Network) -> libc::c_int {
-    match network {
-        Network::None => {
+/// Where the network of a sandbox that can reach only itself comes from, and where it goes.
+#[derive(Debug)]
+pub(crate) enum Seclusion {
+    /// It has another network, or one that it can change.
+    No,
+    /// It gets a new namespace that others can have after it.
+    New,
+    /// It gets one that others had before.
+    Used(Quiet),
+}
+
+impl Seclusion {
+    /// What is to be kept for others once the process with this number, which runs, is over.
+    pub(crate) fn kept(self, pid: Pid) -> Option<Quiet> {
+        match self {
+            Seclusion::No => None,
+            Seclusion::New => Quiet::of(pid),
+            Seclusion::Used(quiet) => Some(quiet),
+        }
+    }
+}
+
+fn seclusion(network: &Network, privileges: Privileges) -> Seclusion {
+    match (network, privileges) {
+        (Network::None, Privileges::Default) => {
+            Quiet::take().map_or(Seclusion::New, Seclusion::Used)
+        }
+        _ => Seclusion::No,
+    }
+}
+
+fn network(
+    steps: &mut Vec<Step>,
+    network: Network,
+    seclusion: &Seclusion,
+) -> Result<libc::c_int, SpawnError> {
+    match (network, seclusion) {
+        (Network::None, Seclusion::Used(quiet)) => {
+            let namespace = quiet.namespace().try_clone_to_owned();
+            steps.push(Step::EnterNetwork(namespace.map_err(because("a network"))?));
+            Ok(0)
+        }
+        (Network::None, _) => {
             steps.push(Step::LoopbackUp);
-            libc::CLONE_NEWNET
+            Ok(libc::CLONE_NEWNET)
         }
-        Network::Namespace(namespace) => {
+        (Network::Namespace(namespace), _) => {
             steps.push(Step::EnterNetwork(namespace));
-            0
+            Ok(0)
         }
-        Network::Host => 0,
+        (Network::Host, _) => Ok(0),
     }
 }
 
@@ -484,7 +541,9 @@ fn high(fd: RawFd) -> io::Result<OwnedFd> {
 struct Room<'a> {
     tree: Tree<'a>,
     steps: Vec<Step>,
-    files: Files,
+    spawner: &'static Spawner,
+    /// Files of this sandbox alone, if there are any.
+    files: Option<Files>,
 }
 
 const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
@@ -579,21 +638,43 @@ impl Room<'_> {
         &mut self,
         hosts: Option<&[u8]>,
         resolv_conf: Option<&[u8]>,
+        privileges: Privileges,
     ) -> Result<(), SpawnError> {
         for (data, target) in [(hosts, "/etc/hosts"), (resolv_conf, "/etc/resolv.conf")] {
-            if let Some(data) = data {
-                let file = NewFile {
-                    data,
-                    mode: 0o644,
-                    uid: 0,
-                    gid: 0,
-                };
-                self.file(file, Path::new(target), libc::MOUNT_ATTR_RDONLY)?;
+            let Some(data) = data else { continue };
+            let target = Path::new(target);
+            match privileges {
+                Privileges::Default => self.public_file(data, target)?,
+                // It could make the mount writable, and change what others see.
+                Privileges::Insecure => {
+                    let file = NewFile {
+                        data,
+                        mode: 0o644,
+                        uid: 0,
+                        gid: 0,
+                    };
+                    self.file(file, target, libc::MOUNT_ATTR_RDONLY)?;
+                }
             }
         }
         Ok(())
     }
 
+    /// A file that others have, too.
+    fn public_file(&mut self, data: &[u8], target: &Path) -> Result<(), SpawnError> {
+        let name = self.spawner.public_file(data);
+        let name = name.map_err(because("a file in memory"))?;
+        let target = self.place(target, Kind::File, None)?;
+        self.steps.push(Step::AttachFile {
+            directory: libc::AT_FDCWD,
+            name,
+            attributes: NOTHING | libc::MOUNT_ATTR_RDONLY,
+            target,
+        });
+        Ok(())
+    }
+
+    /// A file that nobody else is to see.
     fn file(
         &mut self,
         file: NewFile<'_>,
@@ -601,8 +682,16 @@ impl Room<'_> {
         attributes: u64,
     ) -> Result<(), SpawnError> {
         there_is(file.uid, file.gid)?;
-        let name = self.files.add(file).map_err(because("a file in memory"))?;
-        let directory = self.files.directory();
+        let files = match &mut self.files {
+            Some(files) => files,
+            none => {
+                let files = none.insert(Files::new().map_err(because("memory"))?);
+                self.steps.push(Step::AttachFiles(files.directory()));
+                files
+            }
+        };
+        let name = files.add(file).map_err(because("a file in memory"))?;
+        let directory = files.directory();
         let target = self.place(target, Kind::File, None)?;
         self.steps.push(Step::AttachFile {
             directory,

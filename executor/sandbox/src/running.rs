@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal};
 use rustix::termios::Winsize;
 
 use crate::cgroup::Groups;
+use crate::quiet::Quiet;
 use crate::spawner;
 use crate::stub::Stubs;
 use crate::sys;
@@ -28,6 +29,8 @@ pub struct Running {
     pub(crate) mounts: Option<OwnedFd>,
     pub(crate) stubs: Stubs,
     pub(crate) groups: Groups,
+    /// A network namespace that others can have afterwards.
+    pub(crate) quiet: Option<Quiet>,
     pub(crate) over: bool,
 }
 
@@ -89,6 +92,9 @@ impl Running {
             spawner::drop_later(mounts);
         }
         let (status, mut usage) = waited?;
+        if let Some(quiet) = self.quiet.take() {
+            quiet.give_back();
+        }
         usage.max_memory = peak.unwrap_or(usage.max_memory);
         Ok(Exit {
             status,

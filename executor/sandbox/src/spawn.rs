@@ -114,6 +114,7 @@ pub fn spawn(spec: Spec) -> Result<Running, SpawnError> {
         plan,
         stubs,
         groups,
+        seclusion,
         ends,
     } = plan::prepare(spec, spawner)?;
     let (plan, started) = spawner.run(plan);
@@ -129,6 +130,7 @@ pub fn spawn(spec: Spec) -> Result<Running, SpawnError> {
         mounts: mounts.or_else(|| by_path(pid)),
         stubs,
         groups,
+        quiet: seclusion.kept(pid),
         over: false,
     })
 }

@@ -5,10 +5,12 @@
 //! lives in a mount namespace of its own with almost nothing in it, so that copying it for each
 //! child costs next to nothing. It starts one child at a time, about a millisecond each.
 
+use std::collections::HashMap;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -17,7 +19,7 @@ use rustix::mount::{
 use rustix::process::PidfdFlags;
 
 use crate::cgroup::{Directories, owner_name};
-use crate::mounts;
+use crate::mounts::{self, Files, NewFile};
 use crate::plan::Plan;
 use crate::rootless;
 use crate::sys::{self, Cloned, Failure, Guard, Stack};
@@ -38,6 +40,14 @@ enum Job {
 pub(crate) struct Spawner {
     jobs: Sender<Job>,
     owner: OwnedFd,
+    public: Mutex<Public>,
+}
+
+/// Files that every sandbox may see, and none can change: each content is there once.
+#[derive(Debug)]
+struct Public {
+    files: Files,
+    names: HashMap<Vec<u8>, CString>,
 }
 
 /// Why there is no such thread.
@@ -57,6 +67,24 @@ impl Spawner {
     /// A pidfd of this process.
     pub(crate) fn owner(&'static self) -> &'static OwnedFd {
         &self.owner
+    }
+
+    /// The path, as children see it before they enter their root, of a file with this content that is
+    /// no secret.
+    pub(crate) fn public_file(&self, content: &[u8]) -> io::Result<CString> {
+        let mut public = self.public.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = public.names.get(content) {
+            return Ok(name.clone());
+        }
+        let name = public.files.add(NewFile {
+            data: content,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+        })?;
+        let path = CString::new([b"/public/", name.as_bytes()].concat())?;
+        public.names.insert(content.to_owned(), path.clone());
+        Ok(path)
     }
 
     /// Runs a plan; the plan back, and the child or what went wrong.
@@ -87,8 +115,8 @@ fn start() -> Result<Spawner, NoSpawner> {
     let (ready, started) = sync_channel(1);
     let thread = std::thread::Builder::new().name("sandbox".to_owned());
     let spawned = thread.spawn(move || match set_up() {
-        Ok(guard) => {
-            let _ = ready.send(Ok(()));
+        Ok((guard, files)) => {
+            let _ = ready.send(Ok(files));
             serve(&queue, &guard);
         }
         Err(error) => drop(ready.send(Err(error))),
@@ -97,8 +125,13 @@ fn start() -> Result<Spawner, NoSpawner> {
         what: "a thread",
         source,
     })?;
-    started.recv().expect("the thread says how it went")?;
-    Ok(Spawner { jobs, owner })
+    let files = started.recv().expect("the thread says how it went")?;
+    let names = HashMap::new();
+    Ok(Spawner {
+        jobs,
+        owner,
+        public: Mutex::new(Public { files, names }),
+    })
 }
 
 fn serve(queue: &Receiver<Job>, guard: &Guard) {
@@ -124,24 +157,29 @@ fn serve(queue: &Receiver<Job>, guard: &Guard) {
     }
 }
 
-/// Prepares the calling thread.
-fn set_up() -> Result<Guard, NoSpawner> {
+/// Prepares the calling thread; its guard, and where public files go.
+fn set_up() -> Result<(Guard, Files), NoSpawner> {
     let fail = |what| move |source: io::Error| NoSpawner { what, source };
     sys::block_signals().map_err(fail("signals"))?;
     let guard = Guard::start(owner_name()).map_err(fail("a guard"))?;
     sys::unshare(libc::CLONE_NEWNS).map_err(fail(
         "a mount namespace (for who is not root: `rootless::enter`)",
     ))?;
-    empty_root().map_err(fail("an empty root"))?;
-    Ok(guard)
+    let files = empty_root().map_err(fail("an empty root"))?;
+    Ok((guard, files))
 }
 
 /// What a user namespace needs to see before it can mount a new one, or what stands in for it.
 const VISIBLE: [&str; 2] = ["proc", "sys"];
 
-/// Leaves the calling thread with a root of two empty directories, and no other mount but, in a user
-/// namespace, those that are [`VISIBLE`]. None of it is to be seen from within a sandbox.
-fn empty_root() -> io::Result<()> {
+/// Leaves the calling thread with a root of a few empty directories, and no other mounts but
+///
+/// - `/empty`, a directory in which nothing is nor can be, to cover others with,
+/// - `/public`, with files that are mounted in sandboxes one by one,
+/// - and in a user namespace those that are [`VISIBLE`].
+///
+/// None of it is to be seen from within a sandbox.
+fn empty_root() -> io::Result<Files> {
     rustix::mount::mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -151,10 +189,19 @@ fn empty_root() -> io::Result<()> {
         &[("mode", "755")],
         MountAttrFlags::MOUNT_ATTR_NOSUID,
     )?;
-    for name in ["root", "files"] {
+    for name in ["root", "files", "empty", "public"] {
         rustix::fs::mkdirat(&root, name, Mode::from(0o700))?;
     }
-    let mut visible = Vec::new();
+    let nothing = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let options = [("mode", "755"), ("nr_inodes", "1")];
+    let empty = mounts::file_system("tmpfs", &options, nothing)?;
+    let public = Files::new()?;
+    let mut visible = vec![
+        ("empty", empty),
+        ("public", public.directory_itself().try_clone_to_owned()?),
+    ];
     if !rootless::in_first_namespace() {
         for name in VISIBLE {
             rustix::fs::mkdirat(&root, name, Mode::from(0o700))?;
@@ -177,7 +224,7 @@ fn empty_root() -> io::Result<()> {
     rustix::process::fchdir(&old)?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     rustix::process::chdir("/")?;
-    Ok(())
+    Ok(public)
 }
 
 /// Lets go of a mount namespace in another thread: the kernel takes its mounts down before it returns.

@@ -63,6 +63,19 @@ fn root_only_masked_paths_are_empty() {
 }
 
 #[test]
+fn root_only_connections_that_linger_are_not_left_to_the_next_sandbox() {
+    let room = Room::new();
+    let sockets = "grep -c : /proc/net/tcp";
+    let talk = format!(
+        "nc -l -p 7000 -e cat & until echo hi | nc 127.0.0.1 7000; do :; done >/dev/null 2>&1; wait; {sockets}"
+    );
+    assert_eq!(room.run(sockets).stdout, "0\n");
+    let left = room.run(&talk).stdout;
+    assert_ne!(left, "0\n", "a connection that was closed lingers on");
+    assert_eq!(room.run(sockets).stdout, "0\n");
+}
+
+#[test]
 fn root_only_the_kernel_cannot_be_changed() {
     let before = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     let script = "for it in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/irq/default_smp_affinity \
@@ -135,6 +148,21 @@ fn root_only_the_insecure_mode_lifts_the_walls_and_nothing_else_does() {
     assert!(ran.stdout.ends_with("Seccomp:0\nmounted\n"), "{ran:?}");
     assert!(!ran.stdout.contains("a80425fb"), "{ran:?}");
     assert!(run(&room, script, |_| ()).stdout.ends_with("Seccomp:2\n"));
+}
+
+#[test]
+fn root_only_what_the_insecure_mode_changes_of_its_hosts_no_other_sandbox_sees() {
+    let room = Room::new();
+    let with_hosts = |spec: &mut Spec| spec.hosts = Some(b"told\n".to_vec());
+    let script =
+        "mount -o remount,bind,rw /etc/hosts && echo changed >> /etc/hosts; cat /etc/hosts";
+    assert_eq!(run(&room, "cat /etc/hosts", with_hosts).stdout, "told\n");
+    let ran = run(&room, script, |spec| {
+        with_hosts(spec);
+        spec.privileges = Privileges::Insecure;
+    });
+    assert_eq!(ran.stdout, "told\nchanged\n", "{}", ran.stderr);
+    assert_eq!(run(&room, "cat /etc/hosts", with_hosts).stdout, "told\n");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::ptr;
 
 use libc::{c_int, c_void};
 
-use crate::plan::{Plan, Step};
+use crate::plan::{Entrance, Plan, Step};
 use crate::sys::Failure;
 use crate::sys::raw::raw;
 
@@ -28,8 +28,6 @@ pub(super) struct Work<'a> {
     call: &'static str,
     /// Its answer, or 0.
     errno: c_int,
-    /// Whether the empty directory that covers masked ones is attached already.
-    empty_attached: bool,
 }
 
 impl<'a> Work<'a> {
@@ -48,7 +46,6 @@ impl<'a> Work<'a> {
             step: 0,
             call: "",
             errno: 0,
-            empty_attached: false,
         }
     }
 
@@ -197,7 +194,10 @@ fn take(step: &Step, work: &mut Work<'_>) -> Result<(), Stop> {
             let _ = call!(work, "keyctl", SYS_keyctl, 1, 0);
             Ok(())
         }
-        Step::AttachRoot(mount) => attach_at(work, *mount, libc::AT_FDCWD, c"/root"),
+        Step::AttachRoot(mount, Entrance::Over) => attach_at(work, *mount, libc::AT_FDCWD, c"/"),
+        Step::AttachRoot(mount, Entrance::InPlace) => {
+            attach_at(work, *mount, libc::AT_FDCWD, c"/root")
+        }
         Step::AttachFiles(mount) => attach_at(work, *mount, libc::AT_FDCWD, c"/files"),
         Step::Attach { mount, target } => attach(work, mount.as_raw_fd(), target),
         Step::Mount {
@@ -242,7 +242,8 @@ fn take(step: &Step, work: &mut Work<'_>) -> Result<(), Stop> {
             let root = work.plan.rootfs;
             set_attributes(work, root, *set, 0)
         }
-        Step::EnterRoot => enter_root(work),
+        Step::EnterRoot(Entrance::Over) => enter_root_over(work),
+        Step::EnterRoot(Entrance::InPlace) => enter_root_in_place(work),
         Step::Stdio(streams) => stdio(work, streams),
         Step::ControllingTerminal => {
             call!(work, "ioctl", SYS_ioctl, 0, libc::TIOCSCTTY, 0).map(drop)
@@ -532,22 +533,14 @@ fn mask(work: &mut Work<'_>, target: &CStr) -> Result<(), Stop> {
         Err(Stop(libc::ENOENT)) => return Ok(()),
         Err(stop) => return Err(stop),
     };
-    if is_directory(work, place)? {
-        let empty = work.plan.empty;
-        if work.empty_attached {
-            let copy = copy_of(work, empty, c"", libc::AT_EMPTY_PATH)?;
-            attach_at(work, copy, place, c"")?;
-            close(copy);
-        } else {
-            attach_at(work, empty, place, c"")?;
-            work.empty_attached = true;
-        }
+    let cover = if is_directory(work, place)? {
+        copy_of(work, libc::AT_FDCWD, c"/empty", 0)?
     } else {
         let devices = work.plan.devices;
-        let null = copy_of(work, devices, c"null", 0)?;
-        attach_at(work, null, place, c"")?;
-        close(null);
-    }
+        copy_of(work, devices, c"null", 0)?
+    };
+    attach_at(work, cover, place, c"")?;
+    close(cover);
     close(place);
     Ok(())
 }
@@ -568,8 +561,15 @@ fn is_directory(work: &mut Work<'_>, fd: RawFd) -> Result<bool, Stop> {
     Ok(u32::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFDIR)
 }
 
+/// Makes the root file system the root, which it is mounted over.
+fn enter_root_over(work: &mut Work<'_>) -> Result<(), Stop> {
+    let new = work.plan.rootfs;
+    call!(work, "fchdir", SYS_fchdir, new)?;
+    call!(work, "chroot", SYS_chroot, c".".as_ptr()).map(drop)
+}
+
 /// Makes the root file system the root, and lets go of everything else.
-fn enter_root(work: &mut Work<'_>) -> Result<(), Stop> {
+fn enter_root_in_place(work: &mut Work<'_>) -> Result<(), Stop> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let old = call!(
         work,
