@@ -2,6 +2,7 @@
 
 mod agent;
 mod foreign;
+mod laps;
 mod mounts;
 mod output;
 
@@ -28,6 +29,7 @@ use store::{Spent, StoreError};
 
 use crate::{Context, FileError, Ops, Ref};
 
+use laps::Laps;
 use mounts::Mounts;
 
 /// What a process finds its commands in where nothing says otherwise.
@@ -317,8 +319,10 @@ fn once(
     inputs: &[Ref],
     context: &Context<'_>,
 ) -> Result<Vec<Ref>, ExecError> {
+    let mut laps = Laps::start();
     let mut mounts = Mounts::prepare(ops, exec, inputs, context)?;
     let root = mounts.take_root()?;
+    laps.over("mounts");
     let in_root = |source| ExecError::Mount {
         what: "/".to_owned(),
         target: "/".to_owned(),
@@ -326,8 +330,10 @@ fn once(
     };
     let files = Root::from_fd(root.try_clone().map_err(in_root)?);
     let account = Accounts::read(&files)?.find(&exec.user)?;
+    laps.over("account");
     let attachment = attach_network(ops, exec)?;
     tell_reach(&attachment, ops, context);
+    laps.over("network");
     let command = exec.args.join(" ");
     let spec = Spec {
         read_only_rootfs: exec.mounts.first().is_some_and(|root| root.read_only),
@@ -359,6 +365,7 @@ fn once(
         ..Spec::new(root, exec.args.iter().map(String::as_str))
     };
     let mut running = sandbox::spawn(spec).map_err(|source| unstarted(exec, &files, source))?;
+    laps.over("sandbox");
     // An open directory below the root would keep it from being unmounted.
     drop(files);
     let handle = running.handle();
@@ -371,7 +378,9 @@ fn once(
         .map(|limit| (limit, Alarm::set(limit, move || drop(handle.kill()))));
     let pipes = [running.take_stdout(), running.take_stderr()];
     output::pass_on(pipes, context.log).map_err(ExecError::Output)?;
+    laps.over("process");
     let exit = running.wait()?;
+    laps.over("end");
     (context.spent)(Spent {
         processor: exit.usage.user + exit.usage.system,
         memory: exit.usage.max_memory,
@@ -388,7 +397,10 @@ fn once(
             killed: killed(&exit, exec.resources.memory),
         });
     }
-    mounts.commit()
+    let outputs = mounts.commit()?;
+    laps.over("commit");
+    laps.tell();
+    Ok(outputs)
 }
 
 fn killed(exit: &Exit, limit: Option<u64>) -> Killed {

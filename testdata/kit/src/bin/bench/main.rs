@@ -9,6 +9,7 @@ mod contender;
 mod elsewhere;
 mod inputs;
 mod measure;
+mod overhead;
 mod scenario;
 mod table;
 mod transport;
@@ -157,7 +158,9 @@ fn compete(
         ));
         entered.retain(|contender| match scenario.round(bench, contender, round) {
             Ok(samples) => {
-                samples.iter().for_each(|it| table.add(contender.name, it));
+                samples
+                    .iter()
+                    .for_each(|it| table.add(it.whose(contender.name), it));
                 true
             }
             Err(error) => {

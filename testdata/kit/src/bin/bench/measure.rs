@@ -36,6 +36,18 @@ pub(crate) struct Cost {
     pub(crate) peak: u64,
 }
 
+impl Cost {
+    /// The cost of one of `count` equal parts.
+    pub(crate) fn each(self, count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        Self {
+            wall: self.wall / count,
+            cpu: self.cpu / count,
+            peak: self.peak,
+        }
+    }
+}
+
 /// Runs `command` and says what it cost; `daemons` names the processes that work for it.
 ///
 /// Fails with the end of its output where the command fails.

@@ -15,13 +15,14 @@ use crate::{
     elsewhere::RemoteCache,
     inputs,
     measure::{self, Cost},
+    overhead::RunOverhead,
     transport::{Packing, Transport},
 };
 
 /// All scenarios, in the order of the table.
 pub(crate) static SCENARIOS: &[&'static dyn Scenario] = &[
     &Cached,
-    &RunOverhead,
+    &RUN_OVERHEAD,
     &ManyFiles,
     &BigFile,
     &FanOut,
@@ -36,8 +37,10 @@ static TRANSPORT: Transport = Transport::new();
 
 static REMOTE_CACHE: RemoteCache = RemoteCache::new();
 
+static RUN_OVERHEAD: RunOverhead = RunOverhead::new();
+
 /// Steps of the cached build, and `RUN`s of the build that shows their overhead.
-const STEPS: usize = 20;
+pub(crate) const STEPS: usize = 20;
 
 /// Instructions of the file that is only read and planned.
 const INSTRUCTIONS: usize = 100_000;
@@ -62,9 +65,20 @@ pub(crate) struct Bench {
 #[derive(Debug)]
 pub(crate) struct Sample {
     pub(crate) row: &'static str,
-    /// Whose it is where it is a floor: `cp -r`.
+    /// Whose it is where it is a floor: `cp -r`; and where somebody does it in another way than usual.
     pub(crate) what: &'static str,
     pub(crate) cost: Cost,
+}
+
+impl Sample {
+    /// Whose it is, of somebody who is called `name`.
+    pub(crate) fn whose(&self, name: &'static str) -> &'static str {
+        if self.what.is_empty() {
+            name
+        } else {
+            self.what
+        }
+    }
 }
 
 /// One kind of work. For every contender that is admitted `prepare` is called once, then `round` in turn with the
@@ -130,7 +144,7 @@ impl Bench {
     }
 
     /// The cost of starting and ending `program` `count` times.
-    fn repeated(&self, count: usize, program: &[&str]) -> Result<Cost> {
+    pub(crate) fn repeated(&self, count: usize, program: &[&str]) -> Result<Cost> {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
@@ -143,7 +157,11 @@ impl Bench {
 }
 
 /// What a bare process costs, and one in namespaces of its own.
-fn process_floors(bench: &Bench, row: &'static str, count: usize) -> Result<Vec<Sample>> {
+pub(crate) fn process_floors(
+    bench: &Bench,
+    row: &'static str,
+    count: usize,
+) -> Result<Vec<Sample>> {
     let busybox = bench.base_directory.join("bin/busybox");
     let busybox = busybox.to_string_lossy();
     let bare = bench.repeated(count, &[&busybox, "true"])?;
@@ -235,57 +253,6 @@ impl Scenario for Cached {
 
     fn floor(&self, bench: &Bench, _round: usize) -> Result<Vec<Sample>> {
         process_floors(bench, Self::ROW, 1).map(|mut it| it.drain(..1).collect())
-    }
-}
-
-/// Twenty steps that do nothing, none of them cached.
-struct RunOverhead;
-
-impl RunOverhead {
-    const ROW: &'static str = "20 x RUN true, none cached";
-}
-
-impl Scenario for RunOverhead {
-    fn name(&self) -> &'static str {
-        "run-overhead"
-    }
-
-    fn rounds(&self, quick: bool) -> usize {
-        if quick { 2 } else { 5 }
-    }
-
-    fn prepare(&self, bench: &Bench, contender: &Contender) -> Result<()> {
-        let place = bench.fresh(self, contender)?;
-        let mut text = format!("FROM {}\nARG BUST\n", contender.base());
-        for step in 0..STEPS {
-            // Each with a word of its own: a builder that knows a step by the content it starts from would
-            // rightly run twenty equal ones once.
-            writeln!(text, "RUN true {step}")?;
-        }
-        write(&place.join("Dockerfile"), &text)?;
-        contender.import(&place.join("store"), &bench.base)
-    }
-
-    fn round(&self, bench: &Bench, contender: &Contender, round: usize) -> Result<Vec<Sample>> {
-        let place = bench.place(self.name(), contender.name);
-        let build = Build {
-            store: &place.join("store"),
-            context: &place.join("context"),
-            dockerfile: &place.join("Dockerfile"),
-            tag: "bench-run",
-            args: &[format!("BUST={}-{round}", std::process::id())],
-            cold: false,
-        };
-        let cost = measure::cost(&contender.build(bench, &build), contender.daemons())?;
-        Ok(vec![Sample {
-            row: Self::ROW,
-            what: "",
-            cost,
-        }])
-    }
-
-    fn floor(&self, bench: &Bench, _round: usize) -> Result<Vec<Sample>> {
-        process_floors(bench, Self::ROW, STEPS)
     }
 }
 
