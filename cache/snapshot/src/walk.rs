@@ -119,10 +119,14 @@ impl Walk<'_> {
         // One level of directories after the other: nothing recurses, and no descriptor stays open,
         // however deep the tree is.
         while !level.is_empty() {
-            let read: Vec<Vec<Found>> = level
-                .par_iter()
-                .map(|path| self.directory(path))
-                .collect::<Result<_, _>>()?;
+            let read: Vec<Vec<Found>> = match level.as_slice() {
+                // Not worth to wake others for, and all that most steps leave behind.
+                [one] => vec![self.directory(one)?],
+                several => several
+                    .par_iter()
+                    .map(|path| self.directory(path))
+                    .collect::<Result<_, _>>()?,
+            };
             level.clear();
             for it in read.into_iter().flatten() {
                 if it.entry.is_directory() {
