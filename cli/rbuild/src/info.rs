@@ -115,9 +115,15 @@ fn missing(
         missing.push(format!("RUN has no network of its own: {reason}"));
     }
     if controllers.is_empty() {
-        let what =
-            "memory, processors and processes cannot be limited: no control group can be written";
-        missing.push(what.to_owned());
+        let processes = match rootless::rung() {
+            Some(Rung::Ranges | Rung::Single { .. }) => {
+                "processes are counted for each user of a build, all its steps together"
+            }
+            _ => "processes cannot be limited either",
+        };
+        missing.push(format!(
+            "memory and processors cannot be limited, and {processes}: no control group can be written"
+        ));
     }
     missing
 }

@@ -3,13 +3,14 @@
 //! Every owner has one directory in each hierarchy that it needs, below the one it is in itself or
 //! below the one that a spec names, and in it one numbered directory for each sandbox that runs at
 //! the same time; they are used again and again, and removed with their owner by its guard. Where a
-//! hierarchy cannot be written, the number of processes is not limited and devices are held back by
-//! other means ([`Control::filters_devices`]); any other limit that cannot be held is an error.
+//! hierarchy cannot be written, the number of processes and devices are held back by other means
+//! ([`Groups::limit_processes`], [`Groups::filters_devices`]); any other limit that cannot be held is
+//! an error.
 
 mod setting;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -34,6 +35,8 @@ const SLOTS: usize = 256;
 pub(crate) struct Control {
     /// Where in every mounted hierarchy this process is.
     found: Vec<(Kind, Place)>,
+    /// Where what is killed for want of memory in the group of this process is counted.
+    around: Option<OwnedFd>,
     made: Mutex<Vec<Arc<Hierarchy>>>,
     slots: Mutex<Vec<Slot>>,
 }
@@ -65,12 +68,16 @@ struct Hierarchy {
     directory: OwnedFd,
 }
 
-/// A directory that a guard is to remove: itself, its parent. Its name is [`owner_name`].
-pub(crate) type Directories = (OwnedFd, OwnedFd);
-
-/// What the directory of this process is called in every hierarchy.
+/// What the directory of this process is called in every hierarchy: by its number, and by the namespace in which it has
+/// that. Containers that share a hierarchy each have a process 7.
 pub(crate) fn owner_name() -> String {
-    format!("rbuild-{}", std::process::id())
+    format!("rbuild-{}{}", std::process::id(), numbering())
+}
+
+/// How the names of all owners end that have their number in the same namespace as this process.
+fn numbering() -> String {
+    let namespace = rustix::fs::stat("/proc/self/ns/pid");
+    namespace.map_or_else(|_| String::new(), |it| format!(".{:x}", it.st_ino))
 }
 
 /// What a sandbox asks of its groups.
@@ -78,18 +85,22 @@ pub(crate) fn owner_name() -> String {
 pub(crate) struct Asked<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) privileges: Privileges,
-    /// Puts a directory under guard, before anything is in it.
-    pub(crate) keep: &'a dyn Fn(Directories),
+    /// Puts the directory of this name under guard that is about to be made in another.
+    pub(crate) keep: &'a dyn Fn(BorrowedFd<'_>),
 }
 
 impl Control {
     /// The control groups of this process.
     pub(crate) fn get() -> &'static Control {
         static CONTROL: OnceLock<Control> = OnceLock::new();
-        CONTROL.get_or_init(|| Control {
-            found: find(),
-            made: Mutex::default(),
-            slots: Mutex::new(vec![Slot::default(); SLOTS]),
+        CONTROL.get_or_init(|| {
+            let found = find();
+            Control {
+                around: counter_around(&found),
+                found,
+                made: Mutex::default(),
+                slots: Mutex::new(vec![Slot::default(); SLOTS]),
+            }
         })
     }
 
@@ -112,6 +123,7 @@ impl Control {
             joined: Vec::new(),
             peak: None,
             ooms_before: 0,
+            ooms_around_before: self.ooms_around(),
         };
         for (kind, place) in &self.found {
             if !kind.is_wanted(asked.limits, asked.privileges) {
@@ -136,6 +148,16 @@ impl Control {
         groups.peak = groups.peak_counter();
         groups.ooms_before = groups.ooms();
         Ok(groups)
+    }
+
+    /// How often something was killed for want of memory in the group of this process.
+    fn ooms_around(&self) -> u64 {
+        let mut text = [0; 512];
+        self.around
+            .as_ref()
+            .and_then(|file| rustix::io::pread(file, &mut text, 0).ok())
+            .and_then(|length| ooms_in(std::str::from_utf8(&text[..length]).ok()?))
+            .unwrap_or(0)
     }
 
     /// The group of a slot with its limits set.
@@ -221,7 +243,7 @@ impl Hierarchy {
         kind: Kind,
         place: &Place,
         below: Option<&Path>,
-        keep: &dyn Fn(Directories),
+        keep: &dyn Fn(BorrowedFd<'_>),
     ) -> io::Result<Hierarchy> {
         let parent = match below {
             None if kind == Kind::Unified => {
@@ -231,6 +253,8 @@ impl Hierarchy {
             Some(path) => named(kind, &place.top, path)?,
         };
         sweep(&parent);
+        // Before there is one: whoever is killed in between would leave it.
+        keep(parent.as_fd());
         let name = owner_name();
         match rustix::fs::mkdirat(&parent, &name, Mode::from(0o755)) {
             // Left by an owner of the same number whose guard was killed.
@@ -242,10 +266,6 @@ impl Hierarchy {
         if kind == Kind::Cpuset {
             inherit_cpuset(&parent, &directory)?;
         }
-        keep((
-            directory.as_fd().try_clone_to_owned()?,
-            parent.as_fd().try_clone_to_owned()?,
-        ));
         Ok(Hierarchy {
             kind,
             below: None,
@@ -301,6 +321,7 @@ pub(crate) struct Groups {
     /// Where the most memory that was in use since the groups were taken is read.
     peak: Option<OwnedFd>,
     ooms_before: u64,
+    ooms_around_before: u64,
 }
 
 impl Groups {
@@ -319,9 +340,27 @@ impl Groups {
         self.joined.iter().any(|(kind, _)| filters_devices(*kind))
     }
 
+    /// Whether more processes than were asked for cannot be.
+    pub(crate) fn limit_processes(&self) -> bool {
+        self.joined.iter().any(|(kind, group)| match kind {
+            Kind::Pids => true,
+            // Only where the controller was handed down.
+            Kind::Unified => {
+                rustix::fs::accessat(group, "pids.max", Access::EXISTS, AtFlags::empty()).is_ok()
+            }
+            _ => false,
+        })
+    }
+
     /// Whether something was killed for want of memory since the groups were taken.
     pub(crate) fn oom_killed(&self) -> bool {
         self.ooms() > self.ooms_before
+    }
+
+    /// Whether that happened in the group that this process is in itself, be it for a limit that somebody else has set.
+    /// It need not have been the sandbox, unless something has killed that.
+    pub(crate) fn oom_killed_around(&self) -> bool {
+        self.control.ooms_around() > self.ooms_around_before
     }
 
     /// The most bytes that were in use at once since the groups were taken, where that was counted.
@@ -359,14 +398,26 @@ impl Groups {
     fn ooms(&self) -> u64 {
         let count = |(kind, group): &(Kind, OwnedFd)| {
             let text = read(group, kind.oom_file()?).ok()?;
-            text.lines()
-                .find_map(|line| line.strip_prefix("oom_kill "))?
-                .trim()
-                .parse::<u64>()
-                .ok()
+            ooms_in(&text)
         };
         self.joined.iter().filter_map(count).sum()
     }
+}
+
+/// The count in a file of what was killed for want of memory.
+fn ooms_in(text: &str) -> Option<u64> {
+    let count = text
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?;
+    count.trim().parse().ok()
+}
+
+/// That file of the group of this process.
+fn counter_around(found: &[(Kind, Place)]) -> Option<OwnedFd> {
+    found.iter().find_map(|(kind, place)| {
+        let path = place.own.join(kind.oom_file()?);
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    })
 }
 
 impl Drop for Groups {
@@ -451,11 +502,13 @@ fn sweep(parent: &OwnedFd) {
     let Ok(entries) = rustix::fs::Dir::read_from(parent) else {
         return;
     };
+    let numbering = numbering();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
+        // Whether there are others is theirs to know.
         let pid = name
             .strip_prefix("rbuild-")
-            .and_then(|it| it.parse().ok())
+            .and_then(|it| it.strip_suffix(&numbering)?.parse().ok())
             .and_then(Pid::from_raw);
         let Some(pid) = pid else { continue };
         if rustix::process::test_kill_process(pid) != Err(Errno::SRCH) {

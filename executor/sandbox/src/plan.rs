@@ -23,8 +23,8 @@ use crate::spawn::SpawnError;
 use crate::spawner::Spawner;
 use crate::stub::{self, Kind, Links, NoPlace, Stubs, Tree};
 use crate::{
-    Mount, MountSource, Network, Privileges, Rlimit, Spec, Stdio, Stream, capability, rootless,
-    seccomp, sys,
+    Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec, Stdio, Stream,
+    capability, rootless, seccomp, sys,
 };
 
 /// Where commands are looked for when the environment does not say.
@@ -200,6 +200,26 @@ pub(crate) struct Ends {
     pub(crate) terminal: Option<OwnedFd>,
 }
 
+/// Where no control group holds the number of processes: the limit of those that each user has, which the kernel
+/// counts for every user namespace alone. Root of the first namespace has none.
+fn fewer_processes(limits: &Limits, groups: &Groups) -> Option<Rlimit> {
+    let resource = Resource::named("nproc").expect("every kernel has it");
+    let is_theirs = |it: &Rlimit| it.resource == resource;
+    if groups.limit_processes()
+        || rootless::in_first_namespace()
+        || limits.rlimits.iter().any(is_theirs)
+    {
+        return None;
+    }
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nproc);
+    let most = own.maximum.unwrap_or(u64::MAX).min(limits.pids?);
+    Some(Rlimit {
+        resource,
+        soft: Some(most),
+        hard: Some(most),
+    })
+}
+
 /// Prepares everything and writes the plan.
 pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared, SpawnError> {
     let strings = Strings::new(&spec)?;
@@ -215,7 +235,7 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
     let asked = Asked {
         limits: &spec.limits,
         privileges: spec.privileges,
-        keep: &|directories| spawner.keep(directories),
+        keep: &|parent| spawner.keep(parent),
     };
     let groups = Control::get()
         .take(asked)
@@ -285,6 +305,7 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
     steps.extend([Step::Umask(0o022), Step::Directory(strings.cwd)]);
     // After the last descriptor is opened, before the right to raise a limit is gone.
     steps.extend(spec.limits.rlimits.iter().copied().map(Step::Limit));
+    steps.extend(fewer_processes(&spec.limits, &groups).map(Step::Limit));
     identity(&mut steps, spec.user, spec.privileges, filters_devices);
     steps.extend([
         Step::DieWithOwner(spawner.owner()),

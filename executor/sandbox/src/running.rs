@@ -85,7 +85,8 @@ impl Running {
         self.over = true;
         let waited = sys::wait(self.pid).map_err(WaitError);
         self.stubs.remove();
-        let oom_killed = self.groups.oom_killed();
+        let mut oom_killed = self.groups.oom_killed();
+        let around = self.groups.oom_killed_around();
         let peak = self.groups.peak_memory();
         self.groups.remove();
         if let Some(mounts) = self.mounts.take() {
@@ -96,6 +97,7 @@ impl Running {
             quiet.give_back();
         }
         usage.max_memory = peak.unwrap_or(usage.max_memory);
+        oom_killed |= around && status.is_of_kill();
         Ok(Exit {
             status,
             usage,
@@ -154,7 +156,7 @@ pub struct Exit {
     pub status: Status,
     /// What it used, with everything it started and waited for.
     pub usage: Usage,
-    /// Whether something in the sandbox was killed for want of memory.
+    /// Whether something in the sandbox was killed for want of memory, as far as that is known.
     pub oom_killed: bool,
 }
 
@@ -175,6 +177,13 @@ pub enum Status {
     Code(u8),
     /// A signal ended it.
     Signal(i32),
+}
+
+impl Status {
+    /// Whether `SIGKILL` ended it, or what a shell ran last.
+    fn is_of_kill(self) -> bool {
+        matches!(self, Status::Signal(libc::SIGKILL) | Status::Code(137))
+    }
 }
 
 /// What a process used.

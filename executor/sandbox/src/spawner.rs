@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
@@ -18,27 +18,23 @@ use rustix::mount::{
 };
 use rustix::process::PidfdFlags;
 
-use crate::cgroup::{Directories, owner_name};
+use crate::cgroup::owner_name;
 use crate::mounts::{self, Files, NewFile};
 use crate::plan::Plan;
 use crate::rootless;
 use crate::sys::{self, Cloned, Failure, Guard, Stack};
 
-/// What the thread is to do.
-enum Job {
-    /// Start the child of a plan, and say what became of it.
-    Run {
-        plan: Plan,
-        reply: SyncSender<(Plan, Result<Cloned, Failure>)>,
-    },
-    /// Put directories of control groups under guard.
-    Keep(Directories),
+/// What the thread is to do: start the child of a plan, and say what became of it.
+struct Job {
+    plan: Plan,
+    reply: SyncSender<(Plan, Result<Cloned, Failure>)>,
 }
 
 /// The running thread.
 #[derive(Debug)]
 pub(crate) struct Spawner {
     jobs: Sender<Job>,
+    guard: Arc<Guard>,
     owner: OwnedFd,
     public: Mutex<Public>,
 }
@@ -91,16 +87,16 @@ impl Spawner {
     pub(crate) fn run(&self, plan: Plan) -> (Plan, Result<Cloned, Failure>) {
         let (reply, answer) = sync_channel(1);
         self.jobs
-            .send(Job::Run { plan, reply })
+            .send(Job { plan, reply })
             .expect("the spawner lives as long as the process");
         answer.recv().expect("the spawner answers every job")
     }
 
-    /// Puts a directory of control groups under guard, before any plan that is run from now on.
-    pub(crate) fn keep(&self, directories: Directories) {
-        self.jobs
-            .send(Job::Keep(directories))
-            .expect("the spawner lives as long as the process");
+    /// Puts the directory of control groups under guard that is about to be made in `parent`.
+    pub(crate) fn keep(&self, parent: BorrowedFd<'_>) {
+        if let Err(error) = self.guard.keep(parent) {
+            tracing::warn!(%error, "a control group is without a guard");
+        }
     }
 }
 
@@ -116,7 +112,8 @@ fn start() -> Result<Spawner, NoSpawner> {
     let thread = std::thread::Builder::new().name("sandbox".to_owned());
     let spawned = thread.spawn(move || match set_up() {
         Ok((guard, files)) => {
-            let _ = ready.send(Ok(files));
+            let guard = Arc::new(guard);
+            let _ = ready.send(Ok((Arc::clone(&guard), files)));
             serve(&queue, &guard);
         }
         Err(error) => drop(ready.send(Err(error))),
@@ -125,10 +122,11 @@ fn start() -> Result<Spawner, NoSpawner> {
         what: "a thread",
         source,
     })?;
-    let files = started.recv().expect("the thread says how it went")?;
+    let (guard, files) = started.recv().expect("the thread says how it went")?;
     let names = HashMap::new();
     Ok(Spawner {
         jobs,
+        guard,
         owner,
         public: Mutex::new(Public { files, names }),
     })
@@ -136,16 +134,7 @@ fn start() -> Result<Spawner, NoSpawner> {
 
 fn serve(queue: &Receiver<Job>, guard: &Guard) {
     let mut stack = Stack::new();
-    while let Ok(job) = queue.recv() {
-        let (plan, reply) = match job {
-            Job::Run { plan, reply } => (plan, reply),
-            Job::Keep((directory, parent)) => {
-                if let Err(error) = guard.keep(directory.as_fd(), parent.as_fd()) {
-                    tracing::warn!(%error, "a control group is without a guard");
-                }
-                continue;
-            }
-        };
+    while let Ok(Job { plan, reply }) = queue.recv() {
         let started = sys::clone(&plan, &mut stack);
         if let Ok(child) = &started
             && let Err(error) = guard.watch(child.pidfd.as_fd())

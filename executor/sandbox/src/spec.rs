@@ -206,8 +206,9 @@ pub struct Terminal {
 
 /// What a process and its children can use up.
 ///
-/// The number of processes is held where the control groups of the host can hold it; where any other
-/// of these cannot be held, the process does not start.
+/// Where the control groups of the host cannot hold the number of processes, it is that of each user of a user
+/// namespace, all its sandboxes together; where there is none, it is not held. Where any other of these cannot be
+/// held, the process does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Processes and threads at once.

@@ -7,6 +7,7 @@ mod room;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio as HostStdio};
 use std::time::{Duration, Instant};
@@ -173,7 +174,8 @@ fn root_only_nothing_survives_the_kill_of_its_owner() {
     eventually("both sleepers run", || {
         processes(&format!("sleep\0{word}")).len() >= 2
     });
-    let group = format!("/sys/fs/cgroup/pids/rbuild-{}", owner.id());
+    let namespace = fs::metadata("/proc/self/ns/pid").unwrap().ino();
+    let group = format!("/sys/fs/cgroup/pids/rbuild-{}.{namespace:x}", owner.id());
     let has_groups = Path::new(&group).exists();
     owner.kill().unwrap();
     owner.wait().unwrap();

@@ -61,7 +61,8 @@ fn settled(look: impl Fn() -> Vec<String>, patience: Duration) -> Vec<String> {
 }
 
 fn cgroups(pid: u32) -> Vec<String> {
-    let name = format!("rbuild-{pid}");
+    // Behind the number stands in which namespace it is one.
+    let name = format!("rbuild-{pid}.");
     let mut found = Vec::new();
     // A hierarchy, and below it the groups rbuild was started in: six deep is deeper than systemd's.
     let mut level = vec![Path::new("/sys/fs/cgroup").to_path_buf()];
@@ -78,7 +79,10 @@ fn cgroups(pid: u32) -> Vec<String> {
         found.extend(
             level
                 .iter()
-                .filter(|it| it.ends_with(&name))
+                .filter(|it| {
+                    let own = it.file_name().unwrap_or_default();
+                    own.to_string_lossy().starts_with(&name)
+                })
                 .map(|it| format!("cgroup: {}", it.display())),
         );
     }

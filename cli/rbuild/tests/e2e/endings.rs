@@ -185,3 +185,83 @@ fn a_build_that_nobody_listens_to_any_more_comes_to_its_end_as_root() {
     let said = rbuild.run(["run", "--rm", "unheard", "cat", "/done"]);
     assert_eq!(said.success().stdout, "done\n");
 }
+
+#[test]
+fn a_build_killed_at_any_call_around_its_control_groups_leaves_none_as_root() {
+    let rbuild = rbuild();
+    rbuild.write("Dockerfile", "FROM busybox\nRUN true\n");
+    // The calls with which control groups are put under guard and made; those of other threads come before.
+    for (call, numbers) in [("mkdirat", 1..=6), ("sendmsg", 1..=2)] {
+        for number in numbers {
+            let line = format!(
+                "exec strace -f -qq -o calls -e trace={call},getpid --inject={call}:signal=KILL:when={number} \
+                 rbuild build -q --no-cache ."
+            );
+            let child = rbuild.shell(&line).spawn().unwrap();
+            finish(child).unwrap();
+            let calls = std::fs::read_to_string(rbuild.work().join("calls")).unwrap();
+            let mut numbers: Vec<u32> = calls
+                .lines()
+                .filter_map(|it| it.split_whitespace().next()?.parse().ok())
+                .collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            // Every thread and child has a number; one of them is the owner's, after whom groups are named.
+            for pid in numbers {
+                let left = leftovers::cgroups_settle(pid, Duration::from_secs(10));
+                assert!(left.is_empty(), "{call} {number}: {}", left.join("\n"));
+            }
+        }
+    }
+}
+
+/// A number that no process can have: they end below it.
+const NOBODY: u32 = 4_194_305;
+
+#[test]
+fn what_a_machine_that_lost_its_power_left_goes_with_the_next_build_as_root() {
+    let rbuild = rbuild();
+    rbuild.write("Dockerfile", "FROM busybox\nRUN true\n");
+    rbuild.run(["build", "-q", "."]).success();
+    // Work of owners that are gone, in all stages, and links out where work would be.
+    let victim = rbuild.home().join("victim");
+    std::fs::create_dir(&victim).unwrap();
+    std::fs::write(victim.join("file"), "the host's").unwrap();
+    let tmp = rbuild.root().join("tmp");
+    let work = tmp.join(format!("{NOBODY}-1-0"));
+    std::fs::create_dir_all(work.join("2/snapshot/fs/deep/er")).unwrap();
+    std::fs::write(work.join("2/snapshot/fs/file"), "half").unwrap();
+    std::fs::create_dir_all(work.join("2/work/work")).unwrap();
+    std::os::unix::fs::symlink(&victim, work.join("2/link")).unwrap();
+    std::fs::write(tmp.join("a-file"), "half a blob").unwrap();
+    std::os::unix::fs::symlink(&victim, tmp.join("a-link")).unwrap();
+    // Control groups of such an owner, in every hierarchy in which there would be some.
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let namespace = rustix::fs::stat("/proc/self/ns/pid").unwrap().st_ino;
+    let mut groups = Vec::new();
+    for controller in ["pids", "devices"] {
+        let path = own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let is_it = fields.next()?.split(',').any(|it| it == controller);
+            is_it.then(|| fields.next())?
+        });
+        let Some(path) = path else { continue };
+        let group = std::path::Path::new("/sys/fs/cgroup")
+            .join(controller)
+            .join(path.trim_start_matches('/'))
+            .join(format!("rbuild-{NOBODY}.{namespace:x}"));
+        std::fs::create_dir_all(group.join("0")).unwrap();
+        std::fs::create_dir_all(group.join("17")).unwrap();
+        groups.push(group);
+    }
+    rbuild.run(["build", "-q", "--no-cache", "."]).success();
+    let left: Vec<_> = std::fs::read_dir(&tmp)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .chain(groups.into_iter().filter(|it| it.exists()))
+        .collect();
+    assert!(left.is_empty(), "left: {left:?}");
+    let file = std::fs::read_to_string(victim.join("file")).unwrap();
+    assert_eq!(file, "the host's");
+    rbuild.run(["store", "verify"]).success();
+}

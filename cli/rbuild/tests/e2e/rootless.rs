@@ -464,3 +464,33 @@ fn where_user_namespaces_are_switched_off_a_user_hears_how_they_are_switched_on_
         contains(&said, "sysctl user.max_user_namespaces=15000");
     }
 }
+
+#[test]
+fn a_fork_bomb_of_a_user_comes_to_a_limit_also_without_control_groups_as_root() {
+    for user in [WITH_RANGES, ALONE] {
+        let rbuild = of(user);
+        let bomb = "while true; do sleep 100000 & done";
+        let limits = rbuild.run([
+            "run",
+            "--rm",
+            "--network=none",
+            "busybox",
+            "sh",
+            "-c",
+            "ulimit -u",
+        ]);
+        let most: u64 = limits.success().stdout.trim().parse().unwrap();
+        assert!(most <= 32_768, "{most}");
+        let output = rbuild.run([
+            "run",
+            "--rm",
+            "--network=none",
+            "--pids-limit=64",
+            "busybox",
+            "sh",
+            "-c",
+            bomb,
+        ]);
+        contains(&output.failure(2), "can't fork");
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! `PR_SET_PDEATHSIG` alone is not enough: the kernel forgets it when a process executes a
 //! set-user-ID program, and `RUN sudo …` is just that. So every owner has one guard, which holds a
-//! pidfd of every sandbox and the directories of the owner's control groups. It sleeps on a socket,
+//! pidfd of every sandbox and what the owner's control groups are in. It sleeps on a socket,
 //! through which it gets them;
 //! when the owner is gone, in whatever way, the socket ends, and the guard kills, waits, removes.
 //!
@@ -31,8 +31,8 @@ const FIRST: RawFd = 1;
 /// What comes with the pidfd of a sandbox.
 const SANDBOX: u8 = b'+';
 
-/// What comes with a directory of control groups and its parent.
-const DIRECTORIES: u8 = b'd';
+/// What comes with a directory in which the owner is about to make its directory of control groups.
+const PARENT: u8 = b'd';
 
 /// How many directories of control groups an owner can have: one a hierarchy, for each group that
 /// people name.
@@ -54,23 +54,26 @@ struct Orders {
     slots: Vec<std::ffi::CString>,
 }
 
-/// Directories of control groups, each with its parent; the first `count` of them.
+/// What the owner's directories of control groups are in; the first `count` of them.
 struct Kept {
-    pairs: [(RawFd, RawFd); MOST_DIRECTORIES],
+    parents: [RawFd; MOST_DIRECTORIES],
     count: usize,
 }
 
 impl Kept {
-    fn add(&mut self, pair: (RawFd, RawFd)) {
-        if let Some(place) = self.pairs.get_mut(self.count) {
-            *place = pair;
+    fn add(&mut self, parent: RawFd) {
+        if let Some(place) = self.parents.get_mut(self.count) {
+            *place = parent;
             self.count = self.count.wrapping_add(1);
         }
     }
 
+    fn parents(&self) -> impl Iterator<Item = RawFd> {
+        self.parents.iter().take(self.count).copied()
+    }
+
     fn holds(&self, fd: RawFd) -> bool {
-        let mut pairs = self.pairs.iter().take(self.count);
-        pairs.any(|(directory, parent)| *directory == fd || *parent == fd)
+        self.parents().any(|it| it == fd)
     }
 }
 
@@ -114,18 +117,19 @@ impl Guard {
 
     /// Puts a sandbox under guard.
     pub(crate) fn watch(&self, pidfd: BorrowedFd<'_>) -> io::Result<()> {
-        self.send(SANDBOX, &[pidfd])
+        self.send(SANDBOX, pidfd)
     }
 
-    /// Puts a directory of control groups under guard.
-    pub(crate) fn keep(&self, directory: BorrowedFd<'_>, parent: BorrowedFd<'_>) -> io::Result<()> {
-        self.send(DIRECTORIES, &[directory, parent])
+    /// Puts the directory of control groups under guard that is about to be made in `parent`.
+    pub(crate) fn keep(&self, parent: BorrowedFd<'_>) -> io::Result<()> {
+        self.send(PARENT, parent)
     }
 
-    fn send(&self, what: u8, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    fn send(&self, what: u8, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let fds = [fd];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = SendAncillaryBuffer::new(&mut space);
-        if !rights.push(SendAncillaryMessage::ScmRights(fds)) {
+        if !rights.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         sendmsg(
@@ -151,14 +155,14 @@ extern "C" fn run(orders: *mut c_void) -> c_int {
         raw!(SYS_chdir, c"/".as_ptr());
     }
     let mut kept = Kept {
-        pairs: [(0, 0); MOST_DIRECTORIES],
+        parents: [0; MOST_DIRECTORIES],
         count: 0,
     };
     let mut last = FIRST;
-    while let Some((what, first, second)) = receive() {
-        last = last.max(first).max(second);
-        if what == DIRECTORIES {
-            kept.add((first, second));
+    while let Some((what, fd)) = receive() {
+        last = last.max(fd);
+        if what == PARENT {
+            kept.add(fd);
         }
         forget_finished(last, &kept);
     }
@@ -175,9 +179,8 @@ fn keep(from: RawFd, to: RawFd) {
     unsafe { raw!(SYS_dup3, from, to, 0) };
 }
 
-/// Waits for what comes next: what it is, and its descriptors, the second of which there may not be.
-/// `None` when the owner is gone.
-fn receive() -> Option<(u8, RawFd, RawFd)> {
+/// Waits for what comes next: what it is, and its descriptor. `None` when the owner is gone.
+fn receive() -> Option<(u8, RawFd)> {
     let mut byte = 0u8;
     let mut part = libc::iovec {
         iov_base: (&raw mut byte).cast(),
@@ -197,20 +200,12 @@ fn receive() -> Option<(u8, RawFd, RawFd)> {
             return None;
         }
         // SAFETY: the kernel has filled the control buffer as far as the header says; the macros of
-        // the C library walk it, and hold back where there is no message. Whether a second descriptor came,
-        // the length of the message says.
+        // the C library walk it, and hold back where there is no message.
         let received = unsafe {
             let message = libc::CMSG_FIRSTHDR(&raw const header);
             (!message.is_null()).then(|| {
-                let fds = libc::CMSG_DATA(message).cast::<c_int>();
-                let has_two = (*message).cmsg_len as usize
-                    >= libc::CMSG_LEN(size_of::<[c_int; 2]>() as u32) as usize;
-                let second = if has_two {
-                    fds.wrapping_add(1).read_unaligned()
-                } else {
-                    SOCKET
-                };
-                (byte, fds.read_unaligned(), second)
+                let fd = libc::CMSG_DATA(message).cast::<c_int>();
+                (byte, fd.read_unaligned())
             })
         };
         if received.is_some() {
@@ -283,16 +278,26 @@ fn end(last: RawFd, kept: &Kept) {
 }
 
 fn remove_groups(orders: &Orders, kept: &Kept) {
-    for (directory, parent) in kept.pairs.iter().take(kept.count) {
+    for parent in kept.parents() {
+        // SAFETY: the name is a C string. What is not there has no descriptor, and the rest fails.
+        let directory = unsafe {
+            raw!(
+                SYS_openat,
+                parent,
+                orders.name.as_ptr(),
+                libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+                0
+            )
+        };
         for slot in &orders.slots {
             // SAFETY: the name is a C string; what is not there or in use stays as it is.
-            unsafe { raw!(SYS_unlinkat, *directory, slot.as_ptr(), libc::AT_REMOVEDIR) };
+            unsafe { raw!(SYS_unlinkat, directory, slot.as_ptr(), libc::AT_REMOVEDIR) };
         }
         // SAFETY: as above.
         unsafe {
             raw!(
                 SYS_unlinkat,
-                *parent,
+                parent,
                 orders.name.as_ptr(),
                 libc::AT_REMOVEDIR
             )
