@@ -82,6 +82,8 @@ pub struct Request {
     pub report_sizes: bool,
     /// `--secret-leaks`
     pub leaks: Leaks,
+    /// How many bytes of output each step may write before the rest is left out; `None` is any number.
+    pub log_limit: Option<u64>,
     /// `--explain`: each step that runs says why.
     pub explain: bool,
     /// Cancelled when the person gives up.
@@ -184,6 +186,7 @@ impl Request {
             size_limits: SizeLimits::default(),
             report_sizes: false,
             leaks: Leaks::default(),
+            log_limit: Some(ops::LOG_LIMIT),
             explain: false,
             cancel: Cancel::default(),
         }

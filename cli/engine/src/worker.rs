@@ -154,6 +154,7 @@ pub(crate) fn resolve(
     let context = ops::Context {
         session: job.request,
         log: &|stream, data| tail.write(stream, data),
+        log_limit: job.request.log_limit,
         spent: &|_| {},
         cancel,
     };
@@ -375,6 +376,7 @@ pub(crate) fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     let context = ops::Context {
         session: job.request,
         log: &|stream, data| tail.write(stream, data),
+        log_limit: job.request.log_limit,
         spent: &spend,
         cancel: &task.cancel,
     };

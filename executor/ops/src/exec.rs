@@ -377,7 +377,7 @@ fn once(
         .timeout
         .map(|limit| (limit, Alarm::set(limit, move || drop(handle.kill()))));
     let pipes = [running.take_stdout(), running.take_stderr()];
-    output::pass_on(pipes, context.log).map_err(ExecError::Output)?;
+    output::pass_on(pipes, context).map_err(ExecError::Output)?;
     laps.over("process");
     let exit = running.wait()?;
     laps.over("end");

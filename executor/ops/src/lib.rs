@@ -26,7 +26,7 @@ use store::{SnapshotId, Store};
 
 pub use cancel::{Cancel, Cancellable, OnCancel};
 pub use checksum::ChecksumError;
-pub use context::{Context, Session};
+pub use context::{Context, LOG_LIMIT, Session};
 pub use exec::{ExecError, Killed};
 pub use file::FileError;
 pub use merge::MergeError;

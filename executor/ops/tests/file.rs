@@ -59,6 +59,7 @@ impl World {
         let context = Context {
             session: &session,
             log: &|_, _| {},
+            log_limit: None,
             spent: &|_| {},
             cancel: &Cancel::default(),
         };
@@ -645,6 +646,7 @@ fn a_cancelled_copy_stops_and_leaves_nothing_as_root() {
     let context = Context {
         session: &session,
         log: &|_, _| {},
+        log_limit: None,
         spent: &|_| {},
         cancel: &cancel,
     };

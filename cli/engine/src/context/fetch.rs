@@ -121,6 +121,7 @@ impl Fetching<'_> {
         let context = ops::Context {
             session: self.request,
             log: &|stream, data| tail.write(stream, data),
+            log_limit: None,
             spent: &|_| {},
             cancel: &self.request.cancel,
         };
@@ -207,6 +208,7 @@ fn download(
     let context = ops::Context {
         session: request,
         log: &|stream, data| tail.write(stream, data),
+        log_limit: None,
         spent: &|_| {},
         cancel: &request.cancel,
     };

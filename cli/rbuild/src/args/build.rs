@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use engine::Growth;
 
-use super::{LegacyArgs, LimitArgs, Network, bytes};
+use super::{LegacyArgs, LimitArgs, Network, bytes, bytes_or_all};
 use crate::build::Asked;
 use crate::progress::Mode;
 
@@ -219,6 +219,18 @@ pub(crate) struct BuildArgs {
     /// How many steps run at once [default: all that can]
     #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,
+    /// How much of each step's output is shown and kept before the rest is left out, but for its last
+    /// lines [default: 2m]; -1 for all of it
+    #[arg(
+        long,
+        env = "BUILDKIT_STEP_LOG_MAX_SIZE",
+        hide_env = true,
+        value_name = "BYTES",
+        value_parser = bytes_or_all,
+        allow_hyphen_values = true,
+        help_heading = "What is shown"
+    )]
+    pub(crate) step_log_max_size: Option<i64>,
     /// Give the image to the registries that its names name; the same as --output=type=registry
     #[arg(long, help_heading = "What becomes of it")]
     pub(crate) push: bool,

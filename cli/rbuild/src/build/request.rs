@@ -56,6 +56,7 @@ impl Meant {
             secrets.map(|secret| secret.map(|(id, value)| (id, SecretFrom::Value(value))));
         let ssh = args.ssh.iter().map(|text| lent::agent(text, &variable));
         let (context, dockerfile) = sources(args)?;
+        let defaults = Request::new(&args.context);
         let request = Request {
             context,
             contexts: contexts(&args.build_context)?,
@@ -97,8 +98,12 @@ impl Meant {
                 SecretLeaks::Warn => Leaks::Warn,
                 SecretLeaks::Ignore => Leaks::Ignore,
             },
+            log_limit: match args.step_log_max_size {
+                None => defaults.log_limit,
+                Some(size) => u64::try_from(size).ok(),
+            },
             explain: args.explain,
-            ..Request::new(&args.context)
+            ..defaults
         };
         check_annotations(&request, &outputs, &annotations)?;
         check_sizes(args, &outputs)?;

@@ -11,6 +11,7 @@ mod elsewhere;
 mod endings;
 mod hits;
 mod hostile;
+mod limits;
 mod platforms;
 mod probe;
 mod registries;

@@ -8,10 +8,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use solve::progress::Stream;
 
-const BUFFER: usize = 32 << 10;
+use crate::Context;
 
-/// How much a step may write before the rest is left out, as with BuildKit: 2 MiB.
-const LIMIT: usize = 2 << 20;
+const BUFFER: usize = 32 << 10;
 
 /// How much of the end of what was left out is told after all, since that is where a failure is explained: 8 KiB.
 const TAIL: usize = 8 << 10;
@@ -19,8 +18,9 @@ const TAIL: usize = 8 << 10;
 /// The beginning and the end of what a step writes, whatever is between.
 struct Clipped<'a> {
     log: &'a (dyn Fn(Stream, &[u8]) + Sync),
+    limit: u64,
     /// How many bytes may still be passed on at once.
-    left: usize,
+    left: u64,
     /// Whether what was passed on ended amid a line.
     amid: bool,
     /// What came last of what was not passed on.
@@ -30,10 +30,12 @@ struct Clipped<'a> {
 }
 
 impl<'a> Clipped<'a> {
-    fn new(log: &'a (dyn Fn(Stream, &[u8]) + Sync)) -> Self {
+    fn new(log: &'a (dyn Fn(Stream, &[u8]) + Sync), limit: Option<u64>) -> Self {
+        let limit = limit.unwrap_or(u64::MAX);
         Self {
             log,
-            left: LIMIT,
+            limit,
+            left: limit,
             amid: false,
             tail: VecDeque::new(),
             lost: 0,
@@ -41,11 +43,12 @@ impl<'a> Clipped<'a> {
     }
 
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
-        let (now, later) = bytes.split_at(self.left.min(bytes.len()));
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let (now, later) = bytes.split_at(left.min(bytes.len()));
         if let Some(last) = now.last() {
             (self.log)(stream, now);
             self.amid = *last != b'\n';
-            self.left -= now.len();
+            self.left -= now.len() as u64;
         }
         // What would be pushed out again at once is not pushed in.
         let beyond = later.len().saturating_sub(TAIL);
@@ -65,8 +68,8 @@ impl<'a> Clipped<'a> {
             self.lost += self.tail.drain(..cut).count() as u64;
             let start = if self.amid { "\n" } else { "" };
             let line = format!(
-                "{start}[output clipped, log limit {}MiB reached: {} bytes are left out]\n",
-                LIMIT >> 20,
+                "{start}[output clipped, log limit {} reached: {} bytes are left out]\n",
+                super::bytes(self.limit),
                 self.lost
             );
             (self.log)(Stream::Stderr, line.as_bytes());
@@ -80,17 +83,14 @@ impl<'a> Clipped<'a> {
 }
 
 /// Passes on what comes through the pipes (output, errors), until the last process has let go of both.
-pub(crate) fn pass_on(
-    pipes: [Option<OwnedFd>; 2],
-    log: &(dyn Fn(Stream, &[u8]) + Sync),
-) -> io::Result<()> {
+pub(crate) fn pass_on(pipes: [Option<OwnedFd>; 2], context: &Context<'_>) -> io::Result<()> {
     let [output, errors] = pipes;
     let mut open: Vec<(Stream, OwnedFd)> = [(Stream::Stdout, output), (Stream::Stderr, errors)]
         .into_iter()
         .filter_map(|(stream, pipe)| Some((stream, pipe?)))
         .collect();
     let mut buffer = vec![0; BUFFER];
-    let mut clipped = Clipped::new(log);
+    let mut clipped = Clipped::new(context.log, context.log_limit);
     while !open.is_empty() {
         let mut polled: Vec<PollFd<'_>> = open
             .iter()
@@ -134,14 +134,23 @@ mod tests {
 
     use super::*;
 
+    const LIMIT: usize = crate::LOG_LIMIT as usize;
+
     /// What is told of output that comes in such pieces.
     fn told(pieces: impl IntoIterator<Item = (Stream, Vec<u8>)>) -> Vec<(Stream, String)> {
+        told_of(pieces, Some(crate::LOG_LIMIT))
+    }
+
+    fn told_of(
+        pieces: impl IntoIterator<Item = (Stream, Vec<u8>)>,
+        limit: Option<u64>,
+    ) -> Vec<(Stream, String)> {
         let seen = Mutex::new(Vec::<(Stream, String)>::new());
         let log = |stream: Stream, bytes: &[u8]| {
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             seen.lock().unwrap().push((stream, text));
         };
-        let mut clipped = Clipped::new(&log);
+        let mut clipped = Clipped::new(&log, limit);
         for (stream, bytes) in pieces {
             clipped.take(stream, &bytes);
         }
@@ -185,6 +194,21 @@ mod tests {
             assert!(tail.len() > TAIL / 2 && tail.len() <= TAIL);
             assert!(text.ends_with(std::str::from_utf8(&line(lines - 1)).unwrap()));
         }
+    }
+
+    #[test]
+    fn a_limit_is_what_was_asked_for_or_none() {
+        let pieces = || (0..20_000).map(line).map(|it| (Stream::Stdout, it));
+        let text = |limit| -> String {
+            told_of(pieces(), limit)
+                .into_iter()
+                .map(|it| it.1)
+                .collect()
+        };
+        assert_eq!(text(None).len(), 160_000);
+        let short = text(Some(1024));
+        assert!(short.contains("[output clipped, log limit 1KiB reached: "));
+        assert!(short.len() < 12 << 10, "{}", short.len());
     }
 
     #[test]
