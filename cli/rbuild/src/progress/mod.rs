@@ -15,6 +15,7 @@ mod tty;
 #[cfg(test)]
 mod script;
 
+use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,6 +34,9 @@ const INTERVAL: Duration = Duration::from_millis(150);
 /// Events that may wait to be shown. Whoever writes faster than the terminal takes it has to wait,
 /// as always on a terminal, and does not fill the memory.
 const BACKLOG: usize = 256;
+
+/// Lines of output after which they are written at once: a line of one letter takes forty times its memory.
+const MANY_LINES: usize = 8192;
 
 /// Lines of output shown of one running step.
 const LOG_LINES: usize = 6;
@@ -108,7 +112,10 @@ fn show_tty(events: &Receiver<Progress>, colours: &Colours) -> State {
             colours,
         ));
     };
-    while receive(events, |event| drop(state.apply(event))) {
+    while receive(events, |event| {
+        state.apply(event);
+        ControlFlow::Continue(())
+    }) {
         draw(&state, tty::draw);
     }
     if !state.vertices().is_empty() {
@@ -120,8 +127,16 @@ fn show_tty(events: &Receiver<Progress>, colours: &Colours) -> State {
 fn show_plain(events: &Receiver<Progress>) -> State {
     let short_names = std::env::var_os("PROGRESS_NO_TRUNC").is_some_and(|value| value == "0");
     let mut plain = Plain::new(short_names);
-    while receive(events, |event| plain.apply(event)) {
+    let mut lines = 0;
+    while receive(events, |event| {
+        lines += plain.apply(event);
+        match lines {
+            0..MANY_LINES => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }) {
         say(&plain.flush(SystemTime::now()));
+        lines = 0;
     }
     say(&plain.finish(SystemTime::now()));
     plain.into_state()
@@ -144,12 +159,15 @@ fn collect(events: &Receiver<Progress>) -> State {
     state
 }
 
-/// Takes events until it is time for the next picture. False once no more will come.
-fn receive(events: &Receiver<Progress>, mut take: impl FnMut(Progress)) -> bool {
+/// Takes events until it is time for the next picture, or `take` has enough. False once no more will come.
+fn receive(events: &Receiver<Progress>, mut take: impl FnMut(Progress) -> ControlFlow<()>) -> bool {
     let end = Instant::now() + INTERVAL;
     loop {
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(event) => take(event),
+            Ok(event) => match take(event) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(()) => return true,
+            },
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => return false,
         }

@@ -67,24 +67,28 @@ impl Plain {
         }
     }
 
-    /// Takes an event in. Nothing is said before [`Plain::flush`].
-    pub(crate) fn apply(&mut self, event: Progress) {
+    /// Takes an event in: how many lines of output it brought. Nothing is said before [`Plain::flush`].
+    pub(crate) fn apply(&mut self, event: Progress) -> usize {
         let transfer = match &event {
             Progress::Transfer(transfer) => Some(transfer.name.clone()),
-            Progress::Warning(warning) => return self.warn(warning.clone()),
+            Progress::Warning(warning) => {
+                self.warn(warning.clone());
+                return 0;
+            }
             _ => None,
         };
         let Some(touched) = self.state.apply(event) else {
-            return;
+            return 0;
         };
         let vertex = &self.state.vertices()[touched.vertex];
         if vertex.started.is_none() {
-            return;
+            return 0;
         }
         let speaker = self.speakers.entry(touched.vertex).or_default();
         speaker.turned = speaker.turned.or(vertex.started);
         speaker.waiting = true;
-        speaker.count += touched.lines.len();
+        let lines = touched.lines.len();
+        speaker.count += lines;
         speaker.lines.extend(touched.lines);
         if let Some(name) = transfer {
             speaker.count += 1;
@@ -101,6 +105,7 @@ impl Plain {
                 }),
             }
         }
+        lines
     }
 
     /// What can be said now.

@@ -255,7 +255,9 @@ fn plain(script: Script) -> String {
     let mut text = String::new();
     for step in script.steps {
         match step {
-            Step::Event(event) => plain.apply(event),
+            Step::Event(event) => {
+                plain.apply(event);
+            }
             Step::Draw(now) => text.push_str(&plain.flush(now)),
         }
     }
