@@ -1,7 +1,9 @@
 //! What a process may do in a RUN, asked call by call, and that nobody else's default refuses more.
 //!
-//! `testdata/probe/probe.c` makes the attempts, `testdata/probe/answers.txt` has their outcomes: here, and under runc
-//! with podman's system call filter and docker's fourteen capabilities. `UPDATE_EXPECT=1` writes both columns anew.
+//! `testdata/probe/probe.c` makes the attempts, `testdata/probe/answers.txt` has their outcomes: here, under podman with
+//! docker's fourteen capabilities, and under runc alone, with what `runc spec` says and the filter that podman and docker
+//! share; once with the three capabilities that runc has by default, and once with docker's fourteen.
+//! `UPDATE_EXPECT=1` writes all columns anew.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +17,8 @@ use kit::{
     expect,
     rbuild::{Rbuild, run},
 };
+
+use serde_json::{Value, json};
 
 use super::rbuild;
 
@@ -83,12 +87,122 @@ fn under_runc(rbuild: &Rbuild) -> Answers {
     Answers::read(&run(&mut rbuild.shell(line)).success().stdout)
 }
 
-fn table(here: &Answers, there: &Answers) -> String {
-    let there = there.by_name();
-    let mut text = format!("{:<60}{:<24}{}\n", "attempt", "rbuild", "podman and runc");
+/// Docker's capabilities, as a step has them.
+const FOURTEEN: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Under runc itself, as `runc spec` has it but for what a step needs: no terminal, and files that can be written.
+fn under_runc_alone(rbuild: &Rbuild, capabilities: Option<&[&str]>) -> Answers {
+    let name = format!("bundle-{}", capabilities.map_or(3, <[_]>::len));
+    let bundle = rbuild.work().join(&name);
+    let make = format!("mkdir -p {name} && cp -a rootfs {name}/ && cd {name} && runc spec");
+    run(&mut rbuild.shell(&make)).success();
+    let path = bundle.join("config.json");
+    let mut spec: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    spec["process"]["terminal"] = false.into();
+    spec["process"]["args"] = json!(["/bin/probe"]);
+    spec["root"]["readonly"] = false.into();
+    if let Some(capabilities) = capabilities {
+        for set in ["bounding", "effective", "permitted"] {
+            spec["process"]["capabilities"][set] = json!(capabilities);
+        }
+        spec["process"]["capabilities"]["ambient"] = json!([]);
+        spec["process"]["noNewPrivileges"] = false.into();
+    }
+    let held: Vec<String> =
+        serde_json::from_value(spec["process"]["capabilities"]["bounding"].clone()).unwrap();
+    spec["linux"]["seccomp"] = filter(&held);
+    fs::write(&path, spec.to_string()).unwrap();
+    let line = format!(
+        "runc --root $PWD/runc-state run --bundle {name} rbuild-probe-{}-{name}",
+        std::process::id()
+    );
+    Answers::read(&run(&mut rbuild.shell(&line)).success().stdout)
+}
+
+/// The default filter of podman and docker for a process with these capabilities, in runc's words.
+fn filter(held: &[String]) -> Value {
+    const PROFILE: &str = "/usr/share/containers/seccomp.json";
+    let text = fs::read_to_string(PROFILE).expect("podman's package brings the filter");
+    let profile: Value = serde_json::from_str(&text).unwrap();
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", "SCMP_ARCH_X86_64"),
+        _ => ("arm64", "SCMP_ARCH_AARCH64"),
+    };
+    let names = |condition: &Value, what: &str| -> Vec<String> {
+        let list = condition[what].as_array().cloned().unwrap_or_default();
+        list.iter()
+            .filter_map(|it| it.as_str().map(str::to_owned))
+            .collect()
+    };
+    // Versions of the kernel are all older than any that rbuild runs on.
+    let applies = |rule: &&Value| {
+        let (with, without) = (&rule["includes"], &rule["excludes"]);
+        let architectures = names(with, "arches");
+        (architectures.is_empty() || architectures.iter().any(|it| it == architecture.0))
+            && !names(without, "arches")
+                .iter()
+                .any(|it| it == architecture.0)
+            && names(with, "caps").iter().all(|it| held.contains(it))
+            && !names(without, "caps").iter().any(|it| held.contains(it))
+    };
+    let rules = profile["syscalls"].as_array().unwrap().iter();
+    let rules: Vec<Value> = rules
+        .filter(applies)
+        .map(|rule| {
+            let mut one = json!({"names": rule["names"], "action": rule["action"]});
+            for key in ["args", "errnoRet"] {
+                if !rule[key].is_null() {
+                    one[key] = rule[key].clone();
+                }
+            }
+            one
+        })
+        .collect();
+    let family = profile["archMap"].as_array().unwrap().iter();
+    let mut family = family.filter(|it| it["architecture"] == architecture.1);
+    let mut architectures = vec![json!(architecture.1)];
+    let more = family
+        .next()
+        .and_then(|it| it["subArchitectures"].as_array());
+    architectures.extend(more.into_iter().flatten().cloned());
+    json!({
+        "defaultAction": profile["defaultAction"],
+        "defaultErrnoRet": profile["defaultErrnoRet"],
+        "architectures": architectures,
+        "syscalls": rules,
+    })
+}
+
+/// Under whom the attempts are made besides, in the order of the columns.
+const OTHERS: [&str; 3] = ["podman and runc", "runc spec", "runc spec, 14 capabilities"];
+
+fn table(here: &Answers, others: &[Answers; 3]) -> String {
+    let line = |name: &str, cells: [&str; 4]| {
+        let mut line = format!("{name:<60}");
+        for cell in cells {
+            write!(line, "{cell:<24}").unwrap();
+        }
+        line.trim_end().to_owned() + "\n"
+    };
+    let mut text = line("attempt", ["rbuild", OTHERS[0], OTHERS[1], OTHERS[2]]);
     for (name, answer) in &here.0 {
-        let other = there.get(name.as_str()).copied().unwrap_or("?");
-        writeln!(text, "{name:<60}{:<24}{}", or_dash(answer), or_dash(other)).unwrap();
+        let [first, second, third] = others.each_ref().map(|it| it.by_name()[name.as_str()]);
+        text += &line(name, [answer, first, second, third].map(or_dash));
     }
     text
 }
@@ -113,30 +227,49 @@ fn expected(table: &str) -> BTreeMap<&str, &str> {
 fn what_a_run_may_do_is_what_the_table_says_and_no_more_than_under_runc_as_root() {
     let rbuild = rbuild();
     compile(&rbuild);
-    let (here, there) = (here(&rbuild), under_runc(&rbuild));
+    let here = here(&rbuild);
+    let others = [
+        under_runc(&rbuild),
+        under_runc_alone(&rbuild, None),
+        under_runc_alone(&rbuild, Some(&FOURTEEN)),
+    ];
     assert!(here.0.len() >= 120, "{} attempts", here.0.len());
 
-    let theirs = there.by_name();
-    let missing: Vec<_> = here
-        .0
-        .iter()
-        .filter(|it| !theirs.contains_key(it.0.as_str()))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "attempts that only one side made: {missing:?}"
-    );
-    let laxer: Vec<_> = here
-        .0
-        .iter()
-        .filter(|(name, answer)| answer == ALLOW && theirs[name.as_str()] != ALLOW)
-        .filter(|(name, _)| !NEWER_THAN_THEIRS.contains(&name.as_str()))
-        .map(|(name, _)| (name, theirs[name.as_str()]))
-        .collect();
-    assert!(
-        laxer.is_empty(),
-        "allowed here and refused there: {laxer:?}"
-    );
+    // Nothing is left out on any side.
+    let ours = here.by_name();
+    for (there, whose) in others.iter().zip(OTHERS) {
+        let theirs = there.by_name();
+        let missing: Vec<_> = here
+            .0
+            .iter()
+            .filter(|it| !theirs.contains_key(it.0.as_str()))
+            .chain(
+                there
+                    .0
+                    .iter()
+                    .filter(|it| !ours.contains_key(it.0.as_str())),
+            )
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "attempts that only we or only {whose} made: {missing:?}"
+        );
+    }
+    // What runc's own three capabilities are too few for, it allows with the fourteen, or it is refused here too.
+    for (there, whose) in [(&others[0], OTHERS[0]), (&others[2], OTHERS[2])] {
+        let theirs = there.by_name();
+        let laxer: Vec<_> = here
+            .0
+            .iter()
+            .filter(|(name, answer)| answer == ALLOW && theirs[name.as_str()] != ALLOW)
+            .filter(|(name, _)| !NEWER_THAN_THEIRS.contains(&name.as_str()))
+            .map(|(name, _)| (name, theirs[name.as_str()]))
+            .collect();
+        assert!(
+            laxer.is_empty(),
+            "allowed here and refused by {whose}: {laxer:?}"
+        );
+    }
 
     let path = folder().join("answers.txt");
     let said = fs::read_to_string(&path).unwrap_or_default();
@@ -152,7 +285,7 @@ fn what_a_run_may_do_is_what_the_table_says_and_no_more_than_under_runc_as_root(
         .filter(|(_, wanted, answer)| wanted != answer && (*wanted == ALLOW || *answer != NOTHING))
         .collect();
     if std::env::var_os("UPDATE_EXPECT").is_some() {
-        expect::check(&path, &table(&here, &there)).unwrap();
+        expect::check(&path, &table(&here, &others)).unwrap();
         other.clear();
     }
     assert!(
