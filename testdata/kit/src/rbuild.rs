@@ -50,9 +50,14 @@ pub struct Output {
 impl Rbuild {
     /// The `rbuild` at `binary` (a test of its crate has `env!("CARGO_BIN_EXE_rbuild")`), with an empty store.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
+        Self::below(&std::env::temp_dir(), binary)
+    }
+
+    /// The same, in a directory of its own below `directory`.
+    pub fn below(directory: &Path, binary: impl Into<PathBuf>) -> Self {
         let home = tempfile::Builder::new()
             .prefix("rbuild-test.")
-            .tempdir()
+            .tempdir_in(directory)
             .expect("a temporary directory");
         fs::create_dir(home.path().join("work")).expect("the home is ours");
         Self {
@@ -251,10 +256,15 @@ pub fn run(command: &mut Command) -> Output {
 }
 
 /// Waits for a command that was started with piped output, and collects that.
-pub fn finish(mut child: Child) -> io::Result<Output> {
+pub fn finish(child: Child) -> io::Result<Output> {
+    finish_within(child, PATIENCE)
+}
+
+/// The same for one that may take longer, or has to be faster. It is killed where it does not end in that time.
+pub fn finish_within(mut child: Child, patience: Duration) -> io::Result<Output> {
     let stdout = child.stdout.take().map(|it| thread::spawn(|| read_all(it)));
     let stderr = child.stderr.take().map(|it| thread::spawn(|| read_all(it)));
-    let in_time = ends_within(&child, PATIENCE)?;
+    let in_time = ends_within(&child, patience)?;
     if !in_time {
         kill_process_group(pid_of(&child), Signal::KILL)?;
     }

@@ -4,28 +4,40 @@
 use std::{fs, path::Path};
 
 #[test]
-fn every_class_of_vulnerability_has_a_test_or_a_reason() {
+fn every_class_of_vulnerability_and_every_property_has_a_test_or_a_reason() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let list = fs::read_to_string(root.join("testdata/vulnerabilities.md")).unwrap();
-    let mut numbers = Vec::new();
-    for line in list.lines().filter(|it| it.starts_with("| ")).skip(1) {
+    let mut names = Vec::new();
+    let is_head = |line: &str| line.starts_with("| number") || line.starts_with("| property");
+    for line in list
+        .lines()
+        .filter(|it| it.starts_with("| ") && !is_head(it))
+    {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         assert_eq!(cells.len(), 3, "three cells a row: {line}");
-        numbers.push(cells[0].parse::<usize>().unwrap());
+        names.push(cells[0].to_owned());
         let places: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
         assert!(!places.is_empty(), "{} names no test", cells[0]);
         for place in places {
             check(&root, cells[0], place);
         }
     }
-    assert_eq!(numbers, (1..=48).collect::<Vec<_>>());
+    let classes = (1..=48).map(|it| it.to_string());
+    let properties = (1..=10).map(|it| format!("P{it}"));
+    assert_eq!(names, classes.chain(properties).collect::<Vec<_>>());
 }
 
-/// `FILE: TEST`, or a case of the end-to-end tests.
+/// `FILE: TEST`, or a case of the end-to-end tests or the hostile runs.
 fn check(root: &Path, number: &str, place: &str) {
     let Some((file, test)) = place.split_once(": ") else {
-        let case = root.join(format!("testdata/e2e/{place}.case"));
-        assert!(case.exists(), "{number}: no case {place}");
+        let is_case = |folder: &str| {
+            root.join(format!("testdata/{folder}/{place}.case"))
+                .exists()
+        };
+        assert!(
+            is_case("e2e") || is_case("harm"),
+            "{number}: no case {place}"
+        );
         return;
     };
     let text =

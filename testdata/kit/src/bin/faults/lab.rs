@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kit::leftovers;
+use kit::uplink;
 
 use crate::cell::Cell;
 use crate::context::Project;
 use crate::picture;
 use crate::seed::Chance;
-use crate::volume::quietly;
+use kit::volume::quietly;
 
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// How long the kernel may take to end what a killed process had.
@@ -68,7 +69,7 @@ impl Lab {
         let rbuild = work.join("rbuild");
         fs::write(&rbuild, program)?;
         quietly(Command::new("chmod").arg("0755").arg(&rbuild))?;
-        connect()?;
+        uplink::connect()?;
         fs::write(work.join("boot_id"), "")?;
         boot(&work, &mut Chance::of(0, "boot", 0))?;
         quietly(
@@ -252,41 +253,15 @@ fn verify(cell: &Cell) -> Result<()> {
     Ok(())
 }
 
-/// A network with a way out that leads nowhere, so that steps get their bridge and their links.
-fn connect() -> Result<()> {
-    for line in [
-        "link set lo up",
-        "link add up0 type veth peer name up1",
-        "address add 192.0.2.2/24 dev up0",
-        "link set up0 up",
-        "link set up1 up",
-        "route add default via 192.0.2.1",
-    ] {
-        quietly(Command::new("ip").args(line.split(' ')))?;
-    }
-    Ok(())
-}
-
 /// No network link of rbuild's is left.
 fn no_links() -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let table = fs::read_to_string("/proc/thread-self/net/dev")?;
-        let names = table.lines().skip(2).filter_map(|it| it.split(':').next());
-        let left: Vec<&str> = names
-            .map(str::trim)
-            .filter(|it| !["lo", "up0", "up1"].contains(it))
-            .collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "network links are left: {}",
-            left.join(" ")
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let left = uplink::links_settle(PATIENCE);
+    ensure!(
+        left.is_empty(),
+        "network links are left: {}",
+        left.join(" ")
+    );
+    Ok(())
 }
 
 fn boot(work: &Path, chance: &mut Chance) -> Result<()> {

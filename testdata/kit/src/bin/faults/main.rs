@@ -12,18 +12,15 @@ mod lab;
 mod picture;
 mod seed;
 mod table;
-mod volume;
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use kit::labs::{self, Processes};
 use kit::words::one_line;
-use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Campaign, Case, Outcome};
@@ -118,19 +115,11 @@ fn supervise(arguments: &Arguments) -> Result<bool> {
         cases.len(),
         arguments.jobs
     ));
-    let (sender, records) = mpsc::channel::<Record>();
-    let labs = (0..arguments.jobs)
-        .map(|number| start(seed, number))
-        .collect::<Result<Vec<Child>>>()?;
     let mut table = Table::new(seed);
-    let ended = std::thread::scope(|scope| -> Result<bool> {
-        let mut readers = Vec::new();
-        for lab in labs {
-            let sender = sender.clone();
-            readers.push(scope.spawn(move || read(lab, &sender)));
-        }
-        drop(sender);
-        for record in &records {
+    let ended = labs::supervise(
+        (arguments.jobs, Processes::All),
+        &[format!("--seed={seed}")],
+        |record: Record| {
             if let Some(problem) = &record.problem {
                 say(&format!(
                     "FAILED {}:{}: {problem} (repeat: testdata/faults --seed {seed} --only {}:{}{})",
@@ -142,15 +131,8 @@ fn supervise(arguments: &Arguments) -> Result<bool> {
                 ));
             }
             table.add(&record);
-        }
-        let mut well = true;
-        for reader in readers {
-            well &= reader
-                .join()
-                .unwrap_or_else(|_| bail!("a reader panicked"))?;
-        }
-        Ok(well)
-    })?;
+        },
+    )?;
     print(&table.draw(&campaign::all(), since.elapsed()));
     if table.cases() < cases.len() {
         bail!("only {} of {} cases were done", table.cases(), cases.len());
@@ -158,33 +140,9 @@ fn supervise(arguments: &Arguments) -> Result<bool> {
     Ok(ended && table.failures() == 0)
 }
 
-/// Runs this program once more, as a lab.
-fn start(seed: u64, number: usize) -> Result<Child> {
-    let own = std::env::current_exe()?;
-    Command::new("unshare")
-        .args(["--mount", "--net", "--ipc", "--"])
-        .arg(own)
-        .args(std::env::args_os().skip(1))
-        .args([format!("--lab={number}"), format!("--seed={seed}")])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start a lab: this needs Debian's package util-linux")
-}
-
-/// Hands on what a lab writes down; returns whether it ended well.
-fn read(mut lab: Child, records: &mpsc::Sender<Record>) -> Result<bool> {
-    let stdout = lab.stdout.take().context("stdout is a pipe")?;
-    for line in BufReader::new(stdout).lines() {
-        let record = serde_json::from_str(&line?).context("a lab wrote something odd")?;
-        records.send(record)?;
-    }
-    Ok(lab.wait()?.success())
-}
-
 /// A lab: does its share of the cases.
 fn work(arguments: &Arguments, number: usize) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    labs::enter()?;
     let seed = arguments.seed.context("a lab is told the seed")?;
     let campaigns = campaign::all();
     let cases = arguments.chosen()?;
@@ -216,7 +174,7 @@ fn work(arguments: &Arguments, number: usize) -> Result<()> {
         if record.problem.is_some() {
             lab.tidy();
         }
-        write(&record)?;
+        labs::write(&record)?;
     }
     Ok(())
 }
@@ -271,13 +229,6 @@ fn clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |it| it.as_secs())
-}
-
-fn write(record: &Record) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    serde_json::to_writer(&mut stdout, record)?;
-    writeln!(stdout)?;
-    Ok(stdout.flush()?)
 }
 
 #[expect(clippy::print_stderr, reason = "the talk of the fault runs")]

@@ -10,7 +10,7 @@ use kit::rbuild::finish;
 
 use super::{Campaign, Case, Outcome};
 use crate::lab::{Lab, Start};
-use crate::volume::{Cut, Kind, Volume};
+use kit::volume::{Cut, Kind, Volume};
 
 /// Large enough for XFS, which wants 300 MB.
 const SIZE: u64 = 320 << 20;

@@ -9,7 +9,7 @@ use rustix::fs::FallocateFlags;
 use super::{Campaign, Case, Outcome};
 use crate::cell::Cell;
 use crate::lab::{Lab, Start};
-use crate::volume::{Kind, Volume};
+use kit::volume::{Kind, Volume};
 
 /// A disk that is large enough.
 const SIZE: u64 = 96 << 20;

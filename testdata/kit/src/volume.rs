@@ -11,7 +11,7 @@ use rustix::mount::UnmountFlags;
 
 /// What a volume is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Memory.
     Tmpfs,
     /// ext4 on a file, mounted with these options.
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
 
 /// How the power fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub enum Cut {
     /// What the journal has in memory is lost.
     Losing,
     /// The journal is written to the end, but not the files it speaks of.
@@ -31,7 +31,7 @@ pub(crate) enum Cut {
 
 /// A mounted file system. Unmounted when dropped.
 #[derive(Debug)]
-pub(crate) struct Volume {
+pub struct Volume {
     kind: Kind,
     image: PathBuf,
     point: PathBuf,
@@ -39,7 +39,7 @@ pub(crate) struct Volume {
 
 impl Volume {
     /// Makes a file system of so many bytes at `point`, and mounts it.
-    pub(crate) fn make(kind: Kind, point: &Path, bytes: u64) -> Result<Self> {
+    pub fn make(kind: Kind, point: &Path, bytes: u64) -> Result<Self> {
         let volume = Self {
             kind,
             image: point.with_extension("image"),
@@ -66,12 +66,12 @@ impl Volume {
     }
 
     /// Where it is mounted.
-    pub(crate) fn point(&self) -> &Path {
+    pub fn point(&self) -> &Path {
         &self.point
     }
 
     /// Gives a full volume room again.
-    pub(crate) fn grow(&self, ballast: &Path, bytes: u64) -> Result<()> {
+    pub fn grow(&self, ballast: &Path, bytes: u64) -> Result<()> {
         if self.kind != Kind::Tmpfs {
             return fs::remove_file(ballast).context("no ballast");
         }
@@ -84,13 +84,13 @@ impl Volume {
     }
 
     /// Writes all to the disk.
-    pub(crate) fn sync(&self) -> Result<()> {
+    pub fn sync(&self) -> Result<()> {
         let directory = fs::File::open(&self.point)?;
         Ok(rustix::fs::syncfs(directory)?)
     }
 
     /// From now on nothing reaches the disk, and all that asks for it fails.
-    pub(crate) fn cut(&self, cut: Cut) -> Result<()> {
+    pub fn cut(&self, cut: Cut) -> Result<()> {
         let shutdown = match cut {
             Cut::Losing => "shutdown",
             Cut::Journalled => "shutdown -f",
@@ -103,7 +103,7 @@ impl Volume {
     }
 
     /// As a machine that starts again: what was on the disk and nothing else.
-    pub(crate) fn restart(&self) -> Result<()> {
+    pub fn restart(&self) -> Result<()> {
         self.unmount()?;
         self.mount()
     }
@@ -159,7 +159,7 @@ impl Drop for Volume {
 }
 
 /// Runs a tool of the system.
-pub(crate) fn quietly(command: &mut Command) -> Result<()> {
+pub fn quietly(command: &mut Command) -> Result<()> {
     let output = command
         .stdin(Stdio::null())
         .output()
