@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+use crate::certificates::Certificate;
 
 /// Who may use a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,21 +35,61 @@ impl Server {
     /// # Panics
     /// If Debian's package `docker-registry` is not installed, or the registry does not come up.
     pub fn start(access: Access) -> Self {
-        let directory = tempfile::tempdir().expect("a directory can be made");
-        let address = free_address();
-        let storage = directory.path().join("storage");
-        let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: false\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
-            storage.display()
-        );
-        if access == Access::Somebody {
-            let passwords = directory.path().join("htpasswd");
+        Self::launch(&free_address(), |directory| {
+            if access == Access::Everybody {
+                return String::new();
+            }
+            let passwords = directory.join("htpasswd");
             fs::write(&passwords, HTPASSWD).expect("the passwords can be written");
-            config += &format!(
+            format!(
                 "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
                 passwords.display()
-            );
-        }
+            )
+        })
+    }
+
+    /// Starts one that speaks TLS at an address of this machine, and wants to see certificates of
+    /// clients if `clients` says whose.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn start_with_tls(host: &str, own: &Certificate, clients: Option<&Path>) -> Self {
+        let port = free_address();
+        let port = port.rsplit(':').next().unwrap_or_default();
+        let clients = clients.map(|it| format!("    clientcas:\n      - {}\n", it.display()));
+        Self::launch(&format!("{host}:{port}"), |_| {
+            format!(
+                "  tls:\n    certificate: {}\n    key: {}\n{}",
+                own.certificate.display(),
+                own.key.display(),
+                clients.unwrap_or_default()
+            )
+        })
+    }
+
+    /// Starts one that believes tokens for the service `test` that are signed with a certificate, and
+    /// sends to `realm` for them.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn start_with_tokens(realm: &str, signer: &Path) -> Self {
+        Self::launch(&free_address(), |_| {
+            format!(
+                "auth:\n  token:\n    realm: {realm}\n    service: test\n    issuer: test\n    rootcertbundle: {}\n",
+                signer.display()
+            )
+        })
+    }
+
+    /// Starts one with something in its configuration behind its address.
+    fn launch(address: &str, more: impl FnOnce(&Path) -> String) -> Self {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let storage = directory.path().join("storage");
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: false\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{}",
+            storage.display(),
+            more(directory.path())
+        );
         let file = directory.path().join("config.yml");
         fs::write(&file, config).expect("the configuration can be written");
         let log = fs::File::create(directory.path().join(LOG)).expect("a log can be written");
@@ -59,7 +102,7 @@ impl Server {
             .expect("this test needs Debian's package docker-registry");
         let server = Self {
             child,
-            address,
+            address: address.to_owned(),
             directory,
         };
         server.wait_until_it_listens();

@@ -4,6 +4,7 @@
 //! as a command with files around it.
 
 pub mod busybox;
+pub mod certificates;
 pub mod docker_registry;
 pub mod emulation;
 pub mod expect;
@@ -11,6 +12,7 @@ pub mod filter;
 pub mod labs;
 pub mod leftovers;
 pub mod manifest;
+pub mod proxy;
 pub mod rbuild;
 pub mod repository;
 pub mod s3;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// A web server. It ends when this is dropped.
 #[derive(Debug)]
@@ -52,6 +53,10 @@ pub enum Fault {
     Breaks,
     /// Nothing is said until the other side goes.
     Silent,
+    /// Zeros follow the body until the other side goes, and nothing says how many.
+    Endless,
+    /// The body comes a byte a second.
+    Trickles,
 }
 
 /// A request and how it was answered.
@@ -95,7 +100,8 @@ impl Web {
         self.address.to_string()
     }
 
-    /// Puts a page at a path, in place of what was there.
+    /// Puts a page at a path, in place of what was there. At one without a query it answers all that
+    /// have no page of their own.
     pub fn put(&self, path: &str, page: Page) {
         lock(&self.shared.pages).insert(path.to_owned(), page);
     }
@@ -178,7 +184,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     }
     let length = if same { 0 } else { page.body.len() };
     let mut head = format!("HTTP/1.1 {status} -\r\nconnection: close\r\n");
-    if !same {
+    if !same && page.fault != Fault::Endless {
         head.push_str(&format!("content-length: {length}\r\n"));
     }
     let own = [("etag", &page.etag), ("last-modified", &page.last_modified)];
@@ -194,23 +200,39 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.write_all(b"\r\n")?;
     let sent = match page.fault {
         Fault::Breaks => length / 2,
+        Fault::Trickles => 0,
         _ => length,
     };
-    if method != "HEAD" {
-        stream.write_all(&page.body[..sent])?;
+    if method == "HEAD" {
+        return stream.flush();
+    }
+    if page.fault == Fault::Trickles {
+        for byte in &page.body {
+            stream.write_all(std::slice::from_ref(byte))?;
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+    stream.write_all(&page.body[..sent])?;
+    if page.fault == Fault::Endless {
+        loop {
+            stream.write_all(&[0; 4096])?;
+        }
     }
     stream.flush()
 }
 
 fn find(shared: &Shared, path: &str) -> io::Result<Page> {
-    if let Some(page) = lock(&shared.pages).get(path) {
+    let bare = path.split('?').next().unwrap_or_default();
+    let pages = lock(&shared.pages);
+    if let Some(page) = pages.get(path).or_else(|| pages.get(bare)) {
         return Ok(page.clone());
     }
+    drop(pages);
     let missing = Page {
         status: 404,
         ..Page::default()
     };
-    let path = path.split('?').next().unwrap_or_default();
+    let path = bare;
     let directory = lock(&shared.directory).clone();
     let Some(directory) = directory.filter(|_| !path.contains("..")) else {
         return Ok(missing);
