@@ -8,8 +8,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ::registry::RegistryError;
 use ::registry::http::HttpError;
+use ::registry::{Content, RegistryError};
 
 use crate::Blob;
 
@@ -46,7 +46,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn put(
         &self,
         blob: &Blob,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         progress: &dyn Fn(u64),
     ) -> Result<Put, BackendError>;
 

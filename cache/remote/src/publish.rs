@@ -1,7 +1,7 @@
 //! Writing what a build made into a cache: layers as they come, the catalog at the end.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use export::{Packer, PullError};
 use oci::media_type::{self, Compression};
 use oci::{Digest, Key};
+use registry::Content;
 use serde::Serialize;
 use snapshot::{DiffError, SnapshotId, SnapshotRow, Snapshots};
 use store::{Store, StoreError};
@@ -479,7 +480,7 @@ impl Exporter {
         &self,
         kind: &'static str,
         blob: Blob,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         watch: &dyn ExportWatch,
     ) -> Result<(), ExportError> {
         let mut content = Stoppable {
@@ -608,7 +609,7 @@ impl Exporter {
             digest: Digest::of(&bytes),
             size: bytes.len() as u64,
         };
-        self.send("config", config, &mut &bytes[..], watch)?;
+        self.send("config", config, &mut Cursor::new(&bytes), watch)?;
         let media_type = match self.to.oci_media_types {
             true => media_type::MANIFEST,
             false => media_type::DOCKER_MANIFEST,
@@ -734,6 +735,12 @@ impl<T: Read> Read for Stoppable<'_, T> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         self.check()?;
         self.inner.read(out)
+    }
+}
+
+impl<T: Seek> Seek for Stoppable<'_, T> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
     }
 }
 

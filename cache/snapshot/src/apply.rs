@@ -41,7 +41,7 @@ impl Snapshots {
         tar: &mut dyn Read,
         expected: Option<Digest>,
     ) -> Result<SnapshotId, ApplyError> {
-        self.apply_within(parent, tar, expected, UnpackLimits::default())
+        self.apply_within(parent, tar, expected, UnpackLimits::from(self.limits()))
     }
 
     pub(crate) fn apply_within(

@@ -79,7 +79,7 @@ impl Snapshots {
         tar: &mut dyn Read,
         expected: Option<Digest>,
     ) -> Result<Received, ApplyError> {
-        self.receive_within(tar, expected, UnpackLimits::default())
+        self.receive_within(tar, expected, UnpackLimits::from(self.limits()))
     }
 
     pub(crate) fn receive_within(

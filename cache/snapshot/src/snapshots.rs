@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use oci::{Key, KeyHasher};
+use oci::{Key, KeyHasher, Limits};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use store::{SnapshotId, Store, StoreError};
@@ -87,6 +87,7 @@ impl SnapshotError {
 pub struct Snapshots {
     pub(crate) store: Store,
     pub(crate) packing: Packing,
+    limits: Arc<Limits>,
     remembered: Arc<Mutex<Remembered>>,
     mounts_indexes: Arc<OnceLock<bool>>,
 }
@@ -118,11 +119,17 @@ impl Remembered {
 }
 
 impl Snapshots {
-    /// The snapshots of `store`.
+    /// The snapshots of `store`, with the usual limits for what comes from elsewhere.
     pub fn new(store: Store) -> Self {
+        Self::limited(store, Limits::default())
+    }
+
+    /// The snapshots of `store`, with limits for what comes from elsewhere.
+    pub fn limited(store: Store, limits: Limits) -> Self {
         Self {
             store,
             packing: Packing::default(),
+            limits: Arc::new(limits),
             remembered: Arc::default(),
             mounts_indexes: Arc::default(),
         }
@@ -132,6 +139,11 @@ impl Snapshots {
     #[must_use]
     pub fn packing(self, packing: Packing) -> Self {
         Self { packing, ..self }
+    }
+
+    /// How much of what comes from elsewhere is too much.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The store they are in.

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
+use oci::Limits;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -65,8 +66,18 @@ impl Default for UnpackLimits {
     fn default() -> Self {
         Self {
             bytes: 1 << 40,
-            members: 20_000_000,
-            depth: 1024,
+            ..Self::from(&Limits::default())
+        }
+    }
+}
+
+impl From<&Limits> for UnpackLimits {
+    /// Those of a layer.
+    fn from(limits: &Limits) -> Self {
+        Self {
+            bytes: limits.layer,
+            members: limits.files,
+            depth: usize::try_from(limits.depth).unwrap_or(usize::MAX),
             devices: u64::MAX,
         }
     }

@@ -93,7 +93,8 @@ impl Store {
                 transaction.execute(given_up, (&owner, owner::COMMITTED, digest))?;
                 let needed = "SELECT 1 FROM leases WHERE digest = ?1
                     UNION ALL SELECT 1 FROM layer_blobs WHERE digest = ?1
-                    UNION ALL SELECT 1 FROM images WHERE id = ?1 OR manifest = ?1";
+                    UNION ALL SELECT 1 FROM images WHERE id = ?1 OR manifest = ?1
+                    UNION ALL SELECT 1 FROM indices WHERE digest = ?1";
                 if !transaction.prepare_cached(needed)?.exists([digest])? {
                     blobs::delete_blob(transaction, blob)?;
                     gone.push(*blob);
@@ -215,6 +216,11 @@ fn read_references(connection: &Connection) -> rusqlite::Result<References> {
             .extend(diff_ids.as_chunks::<32>().0.iter().map(|it| digest(*it)));
         all.blob_roots
             .extend(row.get::<_, Option<_>>(3)?.map(digest));
+    }
+    let mut statement = connection.prepare("SELECT digest FROM indices")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        all.blob_roots.insert(digest(row.get(0)?));
     }
     let roots = "SELECT snapshot, NULL FROM outputs UNION ALL SELECT snapshot, digest FROM leases";
     let mut statement = connection.prepare(roots)?;

@@ -73,6 +73,12 @@ CREATE TABLE origins (
     lines TEXT NOT NULL
 ) WITHOUT ROWID;
 ",
+    "
+CREATE TABLE indices (
+    name TEXT NOT NULL PRIMARY KEY,
+    digest BLOB NOT NULL
+) WITHOUT ROWID;
+",
 ];
 
 /// How many statements are kept ready: more than a build uses in turn.

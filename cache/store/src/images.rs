@@ -196,6 +196,29 @@ impl Store {
         })
     }
 
+    /// Keeps the index that says of the images of a name, for several platforms, what else there is to
+    /// say. It goes when the name does, or comes to mean something else.
+    ///
+    /// The index has to be there, as a blob.
+    pub fn keep_index(&self, name: &Reference, index: &Digest) -> Result<(), StoreError> {
+        self.write("keep an index", |transaction| {
+            self.require_blob(transaction, index)?;
+            let insert = "INSERT OR REPLACE INTO indices (name, digest) VALUES (?, ?)";
+            transaction.execute(insert, (name.to_string(), index.as_bytes()))?;
+            Ok(())
+        })
+    }
+
+    /// The index of the images of a name, where one was kept.
+    pub fn index(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
+        self.read("look up an index", |connection| {
+            let select = "SELECT digest FROM indices WHERE name = ?";
+            let mut statement = connection.prepare_cached(select)?;
+            let found = statement.query_row([name.to_string()], |row| row.get(0));
+            Ok(found.optional()?.map(Digest::from_bytes))
+        })
+    }
+
     /// The images that go by a name for several platforms; empty where it is the name of one.
     pub fn platforms(&self, name: &Reference) -> Result<Vec<(Platform, Digest)>, StoreError> {
         self.read("look up images", |connection| {
@@ -324,6 +347,7 @@ fn take_name(transaction: &Transaction<'_>, name: &Reference) -> rusqlite::Resul
     let name = name.to_string();
     transaction.execute("DELETE FROM names WHERE name = ?", [&name])?;
     transaction.execute("DELETE FROM platforms WHERE name = ?", [&name])?;
+    transaction.execute("DELETE FROM indices WHERE name = ?", [&name])?;
     forget(transaction, &others)
 }
 
@@ -352,6 +376,7 @@ fn set_name(transaction: &Transaction<'_>, name: &Reference, id: &Digest) -> rus
     let insert = "INSERT OR REPLACE INTO names (name, image, tagged) VALUES (?, ?, ?)";
     let text = name.to_string();
     transaction.execute("DELETE FROM platforms WHERE name = ?", [&text])?;
+    transaction.execute("DELETE FROM indices WHERE name = ?", [&text])?;
     transaction
         .prepare_cached(insert)?
         .execute((text, id.as_bytes(), micros(Timestamp::now())))?;

@@ -95,6 +95,11 @@ impl Store {
             }
         }
         self.forget_dangling()?;
+        self.write("forget indices", |transaction| {
+            let lost = "DELETE FROM indices WHERE digest NOT IN (SELECT digest FROM blobs)";
+            transaction.execute(lost, [])?;
+            Ok(())
+        })?;
         for damage in self.verify_rows()? {
             match damage {
                 Damage::Image { image, lacks } if lacks == CONFIG => {

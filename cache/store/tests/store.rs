@@ -948,7 +948,7 @@ fn a_store_of_a_newer_rbuild_is_refused() {
     let shown = root.path().display();
     assert_eq!(
         open_error(root.path()),
-        format!("the store `{shown}` was written by a newer rbuild (schema 99, this one knows 6)")
+        format!("the store `{shown}` was written by a newer rbuild (schema 99, this one knows 7)")
     );
 }
 

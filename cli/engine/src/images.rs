@@ -250,7 +250,10 @@ impl PullWatch for Watch<'_> {
     fn layer(&self, digest: &Digest, state: LayerState) {
         let extracting = || format!("extracting {digest}");
         match state {
-            LayerState::Waiting | LayerState::Exists => {}
+            LayerState::Wanted
+            | LayerState::Waiting
+            | LayerState::Verifying
+            | LayerState::Exists => {}
             LayerState::Downloading(current, total) => {
                 self.moved(digest.to_string(), current, total);
             }

@@ -90,7 +90,7 @@ impl Engine {
 
     /// An engine that works in `store` and has `registries` for images from outside.
     pub fn with_registries(store: Store, registries: Client) -> Self {
-        let snapshots = Snapshots::new(store.clone());
+        let snapshots = Snapshots::limited(store.clone(), *registries.limits());
         let ops = Ops::new(store.clone(), snapshots.clone());
         Self {
             store,

@@ -3,11 +3,15 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
+
+/// How long a command that only waits for others may go on waiting.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// Remembers which signal asked for the end.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +26,22 @@ impl Interrupt {
     /// # Errors
     /// When the system refuses the handlers or the thread that waits for them.
     pub(crate) fn watch(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        Self::watch_within(give_up, None)
+    }
+
+    /// The same, and whatever still runs a moment after the first signal ends with the program: for
+    /// commands that only wait for others.
+    ///
+    /// # Errors
+    /// As [`Interrupt::watch`].
+    pub(crate) fn watch_briefly(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        Self::watch_within(give_up, Some(MOMENT))
+    }
+
+    fn watch_within(
+        give_up: impl FnOnce() + Send + 'static,
+        moment: Option<Duration>,
+    ) -> io::Result<Self> {
         let interrupt = Self::default();
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let heeded = [SIGINT, SIGTERM, SIGHUP]
@@ -36,6 +56,9 @@ impl Interrupt {
                     Some(give_up) => {
                         seen.store(signal, Ordering::SeqCst);
                         give_up();
+                        if let Some(moment) = moment {
+                            end_after(moment, signal);
+                        }
                     }
                     None => std::process::exit(Exit::Signal(signal).code().into()),
                 }
@@ -54,6 +77,20 @@ impl Interrupt {
             signal => Some(Exit::Signal(signal)),
         }
     }
+}
+
+/// Ends the program a while later, if it still runs then.
+fn end_after(moment: Duration, signal: i32) {
+    let end = move || {
+        std::thread::sleep(moment);
+        std::process::exit(Exit::Signal(signal).code().into());
+    };
+    // Without it, the second signal ends the program all the same.
+    drop(
+        std::thread::Builder::new()
+            .name("end".to_owned())
+            .spawn(end),
+    );
 }
 
 /// Whether, as `/proc/self/status` tells it, whoever started us wants the signal to mean nothing, as

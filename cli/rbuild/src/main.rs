@@ -71,6 +71,7 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         }
         Command::Login(args) => return login::login(args).map(|()| Exit::Success),
         Command::Logout(args) => return login::logout(args).map(|()| Exit::Success),
+        Command::Search(args) => return image::search(args).map(|()| Exit::Success),
         Command::System(SystemCommand::Info(args)) => {
             return info::info(line.root, args).map(|()| Exit::Success);
         }
@@ -135,6 +136,7 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
         },
         Command::System(SystemCommand::Df(args)) => cache::df(&store, &args),
         Command::Version
+        | Command::Search(_)
         | Command::Login(_)
         | Command::Logout(_)
         | Command::Store(_)

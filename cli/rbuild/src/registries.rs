@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use registry::{Client, DockerConfig, Settings};
+use snapshot::Snapshots;
+use store::Store;
 
 use crate::fault::Fault;
 
@@ -12,6 +14,11 @@ const MACHINE: &str = "/etc/rbuild/config.toml";
 /// Who speaks to registries, as docker's credentials say.
 pub(crate) fn client() -> Result<Client, Fault> {
     Ok(Client::new(settings()?, Box::new(DockerConfig)))
+}
+
+/// The snapshots of a store, with the limits that the configuration sets for what comes from elsewhere.
+pub(crate) fn snapshots(store: Store) -> Result<Snapshots, Fault> {
+    Ok(Snapshots::limited(store, settings()?.limits))
 }
 
 /// How registries are reached: `$RBUILD_CONFIG` alone, else the machine's file and over it the

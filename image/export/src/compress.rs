@@ -1,8 +1,11 @@
 //! Compression of layers and archives, both ways.
 
 use std::io::{self, BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use libdeflater::{CompressionLvl, Compressor};
+use oci::Limits;
 use oci::media_type::Compression;
 use rayon::prelude::*;
 
@@ -27,6 +30,9 @@ const MEMBER: usize = 1 << 20;
 
 /// Bytes that tell every packing.
 const LONGEST_MAGIC: usize = 6;
+
+/// The most memory that unpacking may take: what `xz -9` needs, four times.
+const MOST_MEMORY: u64 = 256 << 20;
 
 const GZIP_LEVEL: i32 = 6;
 const ZSTD_LEVEL: i32 = 3;
@@ -78,9 +84,75 @@ pub fn decoder<'a>(
         Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(packed)?),
         Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(packed)),
-        Packing::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(packed)),
+        Packing::Xz => {
+            let flags = liblzma::stream::CONCATENATED;
+            let stream = liblzma::stream::Stream::new_stream_decoder(MOST_MEMORY, flags)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(packed, stream))
+        }
     };
     Ok((packing, reader))
+}
+
+/// As [`decoder`], for what strangers packed: what unpacks to more times its size than is allowed is
+/// an error.
+pub(crate) fn decoder_within<'a>(
+    packed: impl Read + Send + 'a,
+    limits: &Limits,
+) -> io::Result<(Packing, Box<dyn Read + Send + 'a>)> {
+    let count = Arc::new(AtomicU64::new(0));
+    let (packing, unpacked) = decoder(Counted {
+        input: packed,
+        count: Arc::clone(&count),
+    })?;
+    if packing == Packing::None {
+        return Ok((packing, unpacked));
+    }
+    let within = Within {
+        unpacked,
+        packed: count,
+        ratio: limits.ratio,
+        length: 0,
+    };
+    Ok((packing, Box::new(within)))
+}
+
+/// Counts what is read.
+struct Counted<R> {
+    input: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(out)?;
+        self.count.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+/// Compares what comes out with what went in.
+struct Within<R> {
+    unpacked: R,
+    packed: Arc<AtomicU64>,
+    ratio: u64,
+    length: u64,
+}
+
+impl<R: Read> Read for Within<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = self.unpacked.read(out)?;
+        self.length += length as u64;
+        if self.length > Limits::RATIO_FROM {
+            let packed = self.packed.load(Ordering::Relaxed);
+            if self.length > packed.saturating_mul(self.ratio) {
+                return Err(io::Error::other(format!(
+                    "it unpacks to more than {} times its size",
+                    self.ratio
+                )));
+            }
+        }
+        Ok(length)
+    }
 }
 
 /// Packs what is written into it. The output depends on the bytes alone, not on how they were cut
@@ -269,6 +341,41 @@ mod tests {
                 "{compression:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_unpacks_to_too_much_is_refused_and_what_does_not_is_not() {
+        let zeros = io::repeat(0).take(Limits::RATIO_FROM + (64 << 20));
+        let mut packer = Packer::new(Vec::new(), Compression::Zstd, Some(1)).unwrap();
+        io::copy(&mut { zeros }, &mut packer).unwrap();
+        let packed = packer.finish().unwrap();
+        let limits = Limits::default();
+        let unpacked = |packed: &[u8]| {
+            let (_, mut reader) = decoder_within(packed, &limits).unwrap();
+            io::copy(&mut reader, &mut io::sink()).map_err(|it| it.to_string())
+        };
+        let error = unpacked(&packed).unwrap_err();
+        assert_eq!(error, "it unpacks to more than 2000 times its size");
+        let little = pack(&vec![0; 64 << 20], Compression::Zstd, 1 << 20);
+        assert_eq!(unpacked(&little), Ok(64 << 20));
+    }
+
+    #[test]
+    fn xz_that_wants_much_memory_is_refused() {
+        let options = {
+            let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+            options.dict_size(1 << 30);
+            options
+        };
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let check = liblzma::stream::Check::Crc32;
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, check).unwrap();
+        let mut encoder = liblzma::read::XzEncoder::new_stream(&b"little"[..], stream);
+        let mut packed = Vec::new();
+        encoder.read_to_end(&mut packed).unwrap();
+        let (_, mut reader) = decoder(&packed[..]).unwrap();
+        reader.read_to_end(&mut Vec::new()).unwrap_err();
     }
 
     #[test]

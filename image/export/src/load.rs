@@ -13,9 +13,9 @@ use snapshot::{ApplyError, Snapshots};
 use store::{ImageRecord, SnapshotId, Store, StoreError};
 
 use crate::ahead::ahead;
-use crate::compress::{Packing, decoder};
+use crate::compress::{Packing, decoder, decoder_within};
 use archive::Archive;
-use find::Found;
+use find::{Found, Group};
 
 /// Why an archive was not loaded. Nothing of it is in the catalog then.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub enum LoadError {
     },
     /// More than anyone would pack.
     #[error("the archive has more than {0} entries")]
-    TooMany(usize),
+    TooMany(u64),
     /// The archive ends within a file.
     #[error("archive entry `{path}` is cut short")]
     Short {
@@ -139,6 +139,16 @@ pub enum LoadError {
         /// How many diff ids the config lists.
         diff_ids: usize,
     },
+    /// More layers than an image may have.
+    #[error("`{path}` has {layers} layers, more than the {limit} an image may have")]
+    TooManyLayers {
+        /// The manifest.
+        path: String,
+        /// How many layers it lists.
+        layers: usize,
+        /// How many there may be.
+        limit: u64,
+    },
     /// A layer that is not what the config promises.
     #[error("layer `{path}` is {found} unpacked, but the config says {expected}")]
     WrongDiffId {
@@ -189,28 +199,36 @@ pub enum LoadError {
 /// An image loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// Its id.
+    /// Its id; of several, for their platforms, the host's or the first.
     pub id: Digest,
+    /// All of several.
+    pub platforms: Vec<(Platform, Digest)>,
     /// The names it has been given.
     pub names: Vec<Reference>,
     /// Names that other images had before, with those images.
     pub taken: Vec<(Reference, Digest)>,
 }
 
-/// Loads all images of an archive: a tar of either kind, packed with gzip, zstd, bzip2, xz or not.
+/// Loads the images of an archive, those for `platforms` or all: a tar of either kind, packed with
+/// gzip, zstd, bzip2, xz or not.
 ///
 /// Images enter the catalog when all of the archive has been verified: sizes and digests of all
 /// blobs, and the digest of every layer unpacked.
-pub fn load(snapshots: &Snapshots, input: impl Read + Send) -> Result<Vec<Loaded>, LoadError> {
-    let (_, tar) = decoder(input).map_err(LoadError::Read)?;
-    load_archive(snapshots, &Archive::read(snapshots.store(), tar)?)
+pub fn load(
+    snapshots: &Snapshots,
+    input: impl Read + Send,
+    platforms: &[Platform],
+) -> Result<Vec<Loaded>, LoadError> {
+    let (_, tar) = decoder_within(input, snapshots.limits()).map_err(LoadError::Read)?;
+    load_archive(snapshots, &Archive::read(snapshots, tar)?, platforms)
 }
 
 /// Loads all images of an OCI layout that is a directory.
 pub fn load_directory(snapshots: &Snapshots, directory: &Path) -> Result<Vec<Loaded>, LoadError> {
     load_archive(
         snapshots,
-        &Archive::read_directory(snapshots.store(), directory)?,
+        &Archive::read_directory(snapshots, directory)?,
+        &[],
     )
 }
 
@@ -245,7 +263,7 @@ pub fn load_layout(
     directory: &Path,
     pick: &Pick<'_>,
 ) -> Result<Uncatalogued, LoadError> {
-    let archive = Archive::read_directory(snapshots.store(), directory)?;
+    let archive = Archive::read_directory(snapshots, directory)?;
     let found = find::image(&archive, pick)?;
     let verified = verify(snapshots, &found)?;
     Ok(Uncatalogued {
@@ -263,16 +281,75 @@ fn tags(known: &[String]) -> String {
     }
 }
 
-fn load_archive(snapshots: &Snapshots, archive: &Archive<'_>) -> Result<Vec<Loaded>, LoadError> {
+fn load_archive(
+    snapshots: &Snapshots,
+    archive: &Archive<'_>,
+    platforms: &[Platform],
+) -> Result<Vec<Loaded>, LoadError> {
     let store = snapshots.store();
-    let found = find::images(archive)?;
-    let verified = found
-        .iter()
-        .map(|it| verify(snapshots, it))
-        .collect::<Result<Vec<_>, _>>()?;
+    let found = find::images(archive, platforms)?;
+    let mut verified = Vec::new();
+    for group in &found {
+        let images = group.images.iter().map(|it| verify(snapshots, it));
+        verified.push(images.collect::<Result<Vec<_>, _>>()?);
+    }
     let mut loaded = Vec::new();
-    for (image, verified) in found.into_iter().zip(verified) {
-        loaded.push(enter(store, image, &verified)?);
+    for (group, verified) in found.iter().zip(&verified) {
+        for (image, verified) in group.images.iter().zip(verified) {
+            enter(store, image, verified)?;
+        }
+        match (&group.names[..], &verified[..]) {
+            // Without a name that they share, they are images like others.
+            ([], images) => loaded.extend(images.iter().map(|it| Loaded::nameless(it.record.id))),
+            (_, images) => loaded.push(name(store, group, images)?),
+        }
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    fn nameless(id: Digest) -> Self {
+        Self {
+            id,
+            platforms: Vec::new(),
+            names: Vec::new(),
+            taken: Vec::new(),
+        }
+    }
+}
+
+/// Gives the images of a group their names.
+fn name(store: &Store, group: &Group, images: &[Verified]) -> Result<Loaded, LoadError> {
+    let mut platforms: Vec<(Platform, Digest)> = Vec::new();
+    for image in images {
+        let platform = image.config.platform();
+        if platforms.iter().all(|(known, _)| *known != platform) {
+            platforms.push((platform, image.record.id));
+        }
+    }
+    let host = Platform::host();
+    let of_host = platforms.iter().find(|(platform, _)| *platform == host);
+    let (_, id) = of_host.unwrap_or(&platforms[0]);
+    let mut loaded = Loaded {
+        names: group.names.clone(),
+        ..Loaded::nameless(*id)
+    };
+    for name in &group.names {
+        let before = store.image_named(name)?.filter(|before| before.id != *id);
+        loaded
+            .taken
+            .extend(before.map(|before| (name.clone(), before.id)));
+        if let [(_, id)] = &platforms[..] {
+            store.tag(name, id)?;
+            continue;
+        }
+        store.tag_platforms(name, &platforms)?;
+        if let Some(index) = &group.index {
+            store.keep_index(name, index)?;
+        }
+    }
+    if platforms.len() > 1 {
+        loaded.platforms = platforms;
     }
     Ok(loaded)
 }
@@ -286,6 +363,14 @@ struct Verified {
 }
 
 fn verify(snapshots: &Snapshots, image: &Found) -> Result<Verified, LoadError> {
+    let limit = snapshots.limits().layers;
+    if image.layers.len() as u64 > limit {
+        return Err(LoadError::TooManyLayers {
+            path: image.manifest_path.clone(),
+            layers: image.layers.len(),
+            limit,
+        });
+    }
     let config: ImageConfig =
         serde_json::from_slice(&image.config).map_err(|source| LoadError::Malformed {
             path: image.config_path.clone(),
@@ -352,7 +437,8 @@ impl Layer<'_> {
         parent: Option<SnapshotId>,
     ) -> Result<(SnapshotId, Compression, Digest), LoadError> {
         let store = snapshots.store();
-        let (packing, tar) = decoder(store.open_blob(&self.blob)?).map_err(LoadError::Read)?;
+        let packed = store.open_blob(&self.blob)?;
+        let (packing, tar) = decoder_within(packed, snapshots.limits()).map_err(LoadError::Read)?;
         let snapshot = match store.snapshot_by_chain_id(&self.chain_id)? {
             Some(row) => {
                 ahead(tar, |tar| self.compare(store, packing, tar))?;
@@ -425,21 +511,16 @@ impl Layer<'_> {
     }
 }
 
-fn enter(store: &Store, image: Found, verified: &Verified) -> Result<Loaded, LoadError> {
+/// Puts an image into the catalog.
+fn enter(store: &Store, image: &Found, verified: &Verified) -> Result<(), LoadError> {
     for (diff_id, compression, blob) in &verified.blobs {
         store.record_layer_blob(diff_id, *compression, blob)?;
     }
-    let mut taken = Vec::new();
-    for name in &image.names {
-        let before = store
-            .image_named(name)?
-            .filter(|before| before.id != image.id);
-        taken.extend(before.map(|before| (name.clone(), before.id)));
-    }
-    store.put_image(&verified.record, &image.names)?;
-    Ok(Loaded {
-        id: image.id,
-        names: image.names,
-        taken,
-    })
+    // One that came with a manifest keeps it when it comes again without.
+    let known = store.image(&image.id)?.and_then(|it| it.manifest);
+    let record = ImageRecord {
+        manifest: verified.record.manifest.or(known),
+        ..verified.record.clone()
+    };
+    Ok(store.put_image(&record, &[])?)
 }

@@ -6,9 +6,6 @@ use oci::media_type::{self, MediaTypes};
 use oci::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
-/// Documents larger than this are refused: nothing honest comes near it.
-pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
-
 /// Where bytes belong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

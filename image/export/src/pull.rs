@@ -93,11 +93,15 @@ pub struct Pulled {
 /// What happens to a layer while it is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerState {
-    /// It waits for its turn.
+    /// It is to be fetched.
+    Wanted,
+    /// It waits until others are fetched.
     Waiting,
     /// It comes in: bytes so far, and bytes in all.
     Downloading(u64, u64),
-    /// All of it is here and is what its digest says.
+    /// All of it is here, and compared with its digest.
+    Verifying,
+    /// It is what its digest says.
     Downloaded,
     /// Its files are written.
     Extracting,

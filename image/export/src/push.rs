@@ -1,7 +1,7 @@
 //! Images into registries: layers packed and sent side by side, what is there already left out.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use oci::{Digest, ImageConfig, Reference, media_type};
@@ -106,16 +106,22 @@ pub fn push(
         entries.push(entry);
     }
     let options = &pushing.options;
-    let media_type = options.types().index();
-    let index = save::json(&Index {
-        schema_version: 2,
-        media_type,
-        manifests: entries,
-        annotations: options.of_index(Annotated::Index),
-    });
-    let digest = client.push_manifest(reference, media_type, &index)?;
+    let (media_type, index) = match options.annotations {
+        None => save::index(snapshots.store(), reference, options, entries)?,
+        Some(_) => {
+            let media_type = options.types().index();
+            let index = save::json(&Index {
+                schema_version: 2,
+                media_type,
+                manifests: entries,
+                annotations: options.of_index(Annotated::Index),
+            });
+            (media_type.to_owned(), index)
+        }
+    };
+    let digest = client.push_manifest(reference, &media_type, &index)?;
     Ok(Described {
-        media_type: media_type.to_owned(),
+        media_type,
         digest,
         size: index.len() as u64,
         annotations: options.of_index(Annotated::IndexDescriptor),
@@ -287,6 +293,12 @@ impl Sending<'_> {
 struct Content<'a> {
     watch: &'a dyn PushWatch,
     file: std::fs::File,
+}
+
+impl Seek for Content<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 impl Read for Content<'_> {

@@ -69,6 +69,14 @@ pub enum SaveError {
         /// What was written.
         found: Digest,
     },
+    /// An image that is not there for a platform.
+    #[error("`{word}` has no image for {platform} here")]
+    NoPlatform {
+        /// What was to be written.
+        word: String,
+        /// For what.
+        platform: Platform,
+    },
     /// The image's config is no config.
     #[error("the config of image {id} cannot be read")]
     Config {
@@ -106,6 +114,10 @@ pub struct SaveOptions {
     /// Whose media types are written; where `None`, images keep those of their manifests, and new
     /// ones have OCI's.
     pub media_types: Option<MediaTypes>,
+    /// The platforms of which images are written; all where there is none.
+    pub platforms: Vec<Platform>,
+    /// Blobs, and layers by their diff ids, that the reader has: they are named and not written.
+    pub known: BTreeSet<Digest>,
 }
 
 impl SaveOptions {
@@ -158,7 +170,7 @@ pub fn save(
     options: &SaveOptions,
     out: Output<'_>,
 ) -> Result<Option<Described>, SaveError> {
-    let images = choose(snapshots.store(), words)?;
+    let images = choose(snapshots.store(), words, &options.platforms)?;
     let mut archive = ArchiveWriter::create(snapshots.store(), out)?;
     let written = images
         .into_iter()
@@ -218,25 +230,56 @@ fn unwritten_manifest(
     Ok(snapshots.store().put_blob(&written.manifest_bytes)?)
 }
 
-fn choose(store: &Store, words: &[impl AsRef<str>]) -> Result<Vec<Chosen>, SaveError> {
+fn choose(
+    store: &Store,
+    words: &[impl AsRef<str>],
+    platforms: &[Platform],
+) -> Result<Vec<Chosen>, SaveError> {
     let mut images: Vec<Chosen> = Vec::new();
     for word in words {
-        for (record, name) in meant(store, word.as_ref())? {
-            let platforms = name.as_ref().map(|name| store.platforms(name));
-            let platforms = platforms.transpose()?.unwrap_or_default();
-            for (_, id) in &platforms {
-                if let Some(image) = store.image(id)? {
-                    let shared = &mut chosen(&mut images, image).shared;
-                    shared.extend(name.clone().filter(|name| !shared.contains(name)));
-                }
-            }
-            if platforms.is_empty() {
-                let names = &mut chosen(&mut images, record).names;
-                names.extend(name.filter(|name| !names.contains(name)));
+        let word = word.as_ref();
+        let before = images.len();
+        choose_meant(store, word, &mut images)?;
+        if platforms.is_empty() {
+            continue;
+        }
+        let mut kept = images.split_off(before);
+        let mut at = 0;
+        while let Some(image) = kept.get(at) {
+            let config = config(&image.record, &read_blob(store, &image.record.id)?)?;
+            match platforms.contains(&config.platform()) {
+                true => at += 1,
+                false => drop(kept.remove(at)),
             }
         }
+        if kept.is_empty() {
+            return Err(SaveError::NoPlatform {
+                word: word.to_owned(),
+                platform: platforms[0].clone(),
+            });
+        }
+        images.append(&mut kept);
     }
     Ok(images)
+}
+
+/// Adds the images that a word means.
+fn choose_meant(store: &Store, word: &str, images: &mut Vec<Chosen>) -> Result<(), SaveError> {
+    for (record, name) in meant(store, word)? {
+        let platforms = name.as_ref().map(|name| store.platforms(name));
+        let platforms = platforms.transpose()?.unwrap_or_default();
+        for (_, id) in &platforms {
+            if let Some(image) = store.image(id)? {
+                let shared = &mut chosen(images, image).shared;
+                shared.extend(name.clone().filter(|name| !shared.contains(name)));
+            }
+        }
+        if platforms.is_empty() {
+            let names = &mut chosen(images, record).names;
+            names.extend(name.filter(|name| !names.contains(name)));
+        }
+    }
+    Ok(())
 }
 
 fn chosen(images: &mut Vec<Chosen>, record: ImageRecord) -> &mut Chosen {
@@ -391,6 +434,52 @@ pub(crate) fn manifest(
     Ok((types.manifest().to_owned(), json(&manifest)))
 }
 
+/// The index of the images of a name with its media type: the one that was kept, if it leads to these
+/// images and no others, so that its digest stays; else a new one that says what else that one said.
+pub(crate) fn index(
+    store: &Store,
+    name: &Reference,
+    options: &SaveOptions,
+    mut entries: Vec<Descriptor>,
+) -> Result<(String, Vec<u8>), SaveError> {
+    let mut annotations = BTreeMap::new();
+    if let Some((document, bytes)) = known_index(store, name)? {
+        let kept = document.manifests.unwrap_or_default();
+        let digests = |of: &[Descriptor]| of.iter().map(|it| it.digest).collect::<BTreeSet<_>>();
+        if digests(&kept) == digests(&entries) {
+            let media_type = document.media_type;
+            let media_type = media_type.unwrap_or_else(|| media_type::INDEX.to_owned());
+            return Ok((media_type, bytes));
+        }
+        annotations = document.annotations.unwrap_or_default();
+        for entry in &mut entries {
+            let known = kept.iter().find(|it| it.digest == entry.digest);
+            entry.annotations = known.map(|it| it.annotations.clone()).unwrap_or_default();
+        }
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: options.types().index(),
+        manifests: entries,
+        annotations,
+    };
+    Ok((index.media_type.to_owned(), json(&index)))
+}
+
+/// The index that the store has of a name.
+fn known_index(store: &Store, name: &Reference) -> Result<Option<(Document, Vec<u8>)>, SaveError> {
+    let Some(digest) = store.index(name)? else {
+        return Ok(None);
+    };
+    if !store.has_blob(&digest)? {
+        return Ok(None);
+    }
+    let bytes = read_blob(store, &digest)?;
+    let document = serde_json::from_slice::<Document>(&bytes).ok();
+    let document = document.filter(|it| it.manifests.is_some());
+    Ok(document.map(|document| (document, bytes)))
+}
+
 /// The manifest that the store has of the image.
 fn known_manifest(
     store: &Store,
@@ -435,13 +524,20 @@ fn write_indices(
     let shared: BTreeSet<&Reference> = images.iter().flat_map(|it| &it.chosen.shared).collect();
     for name in &shared {
         let of_name = images.iter().filter(|it| it.chosen.shared.contains(*name));
-        let nested = Index {
-            schema_version: 2,
-            media_type: options.types().index(),
-            manifests: of_name.map(index_entry).collect(),
-            annotations: options.of_index(Annotated::Index),
+        let entries = of_name.map(index_entry).collect();
+        let (media_type, nested) = match options.annotations {
+            None => index(archive.store(), name, options, entries)?,
+            Some(_) => {
+                let nested = Index {
+                    schema_version: 2,
+                    media_type: options.types().index(),
+                    manifests: entries,
+                    annotations: options.of_index(Annotated::Index),
+                };
+                (nested.media_type.to_owned(), json(&nested))
+            }
         };
-        let mut entry = archive.blob(nested.media_type, &json(&nested))?;
+        let mut entry = archive.blob(&media_type, &nested)?;
         entry.annotations = options.of_index(Annotated::IndexDescriptor);
         described = Some(Described::from(&entry));
         manifests.push(named(&entry, name));

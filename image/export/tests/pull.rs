@@ -113,7 +113,8 @@ fn what_skopeo_pushed_is_the_same_image_here_needing_root() {
     assert_eq!(
         told,
         [
-            LayerState::Waiting,
+            LayerState::Wanted,
+            LayerState::Verifying,
             LayerState::Downloaded,
             LayerState::Extracting,
             LayerState::Complete

@@ -34,7 +34,7 @@ fn save(fixture: &Fixture, words: &[&str], compression: Option<Compression>) -> 
 }
 
 fn load(fixture: &Fixture, path: &Path) -> Digest {
-    let loaded = export::load(&fixture.snapshots, fs::File::open(path).unwrap()).unwrap();
+    let loaded = export::load(&fixture.snapshots, fs::File::open(path).unwrap(), &[]).unwrap();
     assert_eq!(loaded.len(), 1);
     loaded[0].id
 }

@@ -43,7 +43,7 @@ fn an_image_that_was_loaded_gets_its_layers_back() {
     )
     .unwrap();
     let there = Fixture::new();
-    export::load(&there.snapshots, &archive[..]).unwrap();
+    export::load(&there.snapshots, &archive[..], &[]).unwrap();
     let dropped = power_cut(&there, &id);
     let recovered = export::recover(&there.snapshots).unwrap();
     assert_eq!(

@@ -10,14 +10,18 @@ mod bytes;
 pub mod config;
 mod digest;
 mod key;
+mod limits;
 pub mod media_type;
 mod platform;
 mod reference;
+mod size;
 
 pub use bytes::{Bytes, BytesError};
 pub use config::{Config, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{Digest, DigestError, Sha256};
 pub use key::{Key, KeyHasher};
+pub use limits::Limits;
 pub use oci_spec::image::{Descriptor, DescriptorBuilder, ImageIndex, ImageManifest, MediaType};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
+pub use size::size;

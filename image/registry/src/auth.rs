@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use url::Url;
 
-use crate::http::{Http, Method, Request};
+use crate::http::{Answer, Http, Method, Request};
 use crate::{Credential, RegistryError};
 
 /// The largest answer of a realm that is read.
@@ -87,6 +87,8 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) service: Option<&'a str>,
     pub(crate) scopes: &'a [String],
     pub(crate) credential: Option<&'a Credential>,
+    /// Hosts that may be told credentials although they do not look it.
+    pub(crate) realms: &'a [String],
 }
 
 #[derive(Deserialize)]
@@ -103,19 +105,45 @@ pub(crate) fn basic(user: &str, password: &str) -> String {
 /// Asks a realm for a token.
 ///
 /// # Errors
-/// If the realm does not belong to the registry and there are credentials to lose, or refuses.
+/// If the realm refuses. One that does not belong to the registry is told no credentials; if it wants
+/// some, that is why.
 pub(crate) fn fetch_token(http: &Http, ask: &TokenRequest<'_>) -> Result<String, RegistryError> {
     let realm = Url::parse(ask.realm).map_err(|_| RegistryError::Protocol {
         url: ask.registry_url.to_string(),
         why: format!("its realm `{}` is no address", ask.realm),
     })?;
-    if ask.credential.is_some() && !may_be_told(&realm, ask.registry_url) {
-        return Err(RegistryError::ForeignRealm {
-            registry: ask.registry.to_owned(),
-            realm: realm.to_string(),
-        });
+    if ask.credential.is_some() && !may_be_told(&realm, ask) {
+        let anonymous = TokenRequest {
+            credential: None,
+            ..*ask
+        };
+        return match ask_for_token(http, &realm, &anonymous) {
+            Err(RegistryError::Denied { .. } | RegistryError::Status { .. }) => {
+                Err(RegistryError::ForeignRealm {
+                    registry: ask.registry.to_owned(),
+                    realm: realm.to_string(),
+                })
+            }
+            token => {
+                let (registry, realm) = (ask.registry, realm.as_str());
+                tracing::warn!(
+                    registry,
+                    realm,
+                    "asked anonymously: credentials are not sent there"
+                );
+                token
+            }
+        };
     }
-    let reply = http.send(&token_request(&realm, ask))?;
+    ask_for_token(http, &realm, ask)
+}
+
+fn ask_for_token(
+    http: &Http,
+    realm: &Url,
+    ask: &TokenRequest<'_>,
+) -> Result<String, RegistryError> {
+    let mut reply = http.send(&token_request(realm, ask))?;
     if matches!(reply.status, 400 | 401 | 403) {
         return Err(match ask.credential {
             Some(_) => RegistryError::Login {
@@ -172,6 +200,8 @@ fn token_request(realm: &Url, ask: &TokenRequest<'_>) -> Request {
                 "application/x-www-form-urlencoded".to_owned(),
             )],
             body: form.finish().into_bytes(),
+            sent_by: Some(ask.registry_url.clone()),
+            answer: Answer::Document,
             ..Request::default()
         };
     }
@@ -192,13 +222,17 @@ fn token_request(realm: &Url, ask: &TokenRequest<'_>) -> Request {
     Request {
         url: url.into(),
         authorization,
+        sent_by: Some(ask.registry_url.clone()),
+        answer: Answer::Document,
         ..Request::default()
     }
 }
 
 /// Whether credentials for the registry may be told to the realm: over https, unless the registry
-/// itself is spoken to in plain http, and to a host that is the registry's own, above or below it.
-fn may_be_told(realm: &Url, registry: &Url) -> bool {
+/// itself is spoken to in plain http, and to a host that is the registry's own, above or below it, or
+/// of which the person has said so.
+fn may_be_told(realm: &Url, ask: &TokenRequest<'_>) -> bool {
+    let registry = ask.registry_url;
     let (Some(realm_host), Some(registry_host)) = (realm.host_str(), registry.host_str()) else {
         return false;
     };
@@ -218,7 +252,8 @@ fn may_be_told(realm: &Url, registry: &Url) -> bool {
             || is_below(registry_host, realm_host)
             || (registry_host, realm_host) == ("registry-1.docker.io", "auth.docker.io")
     };
-    is_safe && belongs
+    let is_named = ask.realms.iter().any(|it| it == realm_host);
+    is_safe && (belongs || is_named)
 }
 
 #[cfg(test)]
@@ -269,9 +304,21 @@ mod tests {
             ("https://ghcr.io/", "https://xghcr.io/token", false),
             ("http://localhost:5000/", "http://localhost:5001/auth", true),
             ("https://127.0.0.1/", "https://127.0.0.2/", false),
+            ("https://ghcr.io/", "https://named.example/token", true),
+            ("https://ghcr.io/", "http://named.example/token", false),
         ];
         for (registry, realm, told) in table {
-            let is_told = may_be_told(&Url::parse(realm).unwrap(), &Url::parse(registry).unwrap());
+            let (realm, registry) = (Url::parse(realm).unwrap(), Url::parse(registry).unwrap());
+            let ask = TokenRequest {
+                registry: "",
+                registry_url: &registry,
+                realm: "",
+                service: None,
+                scopes: &[],
+                credential: None,
+                realms: &["named.example".to_owned()],
+            };
+            let is_told = may_be_told(&realm, &ask);
             assert_eq!(is_told, told, "{registry} {realm}");
         }
     }

@@ -4,16 +4,20 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use oci::Reference;
+use oci::{Limits, Reference};
 use serde::Deserialize;
 use url::Url;
 
 use crate::auth::{Challenge, TokenRequest, basic, fetch_token, parse_challenge};
-use crate::http::{Http, HttpError, Method, Reply, Request, Retry};
-use crate::{Credential, Credentials, Mirror, RegistryError, RegistrySettings, Settings};
+use crate::http::{Answer, Http, HttpError, Method, Reply, Request, Retry};
+use crate::{
+    Credential, Credentials, Mirror, RegistryError, RegistrySettings, Settings, certificates,
+};
 
 /// The largest error document that is read.
 const MAX_ERROR: u64 = 64 << 10;
+/// How much of what a registry says about an error is passed on.
+const MAX_WORDS: usize = 200;
 
 /// Speaks to registries for one person. Making one costs nothing; threads may use it at once.
 pub struct Client {
@@ -29,6 +33,8 @@ pub struct Client {
 /// What has been learnt of registries.
 #[derive(Default)]
 struct Known {
+    /// How a registry is spoken to.
+    own: HashMap<String, Http>,
     /// The base address of a registry, which is whether it speaks TLS.
     bases: HashMap<String, Url>,
     /// The mirrors that could not be reached.
@@ -88,6 +94,18 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
+    pub(crate) answer: Answer,
+    pub(crate) tries: Tries,
+}
+
+/// How often a request is sent at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Tries {
+    /// As often as the settings say.
+    #[default]
+    Usual,
+    /// Once: what was sent may have counted, and whoever asks finds out.
+    One,
 }
 
 /// A challenge, and who may answer it.
@@ -131,7 +149,7 @@ impl Client {
     /// If it does not, or cannot be reached.
     pub fn log_in(&self, registry: &str, credential: &Credential) -> Result<(), RegistryError> {
         let base = self.base(registry)?;
-        let http = self.http(registry);
+        let http = self.http(registry)?;
         let mut request = Request {
             url: format!("{base}v2/"),
             ..Request::default()
@@ -226,7 +244,10 @@ impl Client {
 
     fn call_at(&self, endpoint: &Endpoint<'_>, call: &Call) -> Result<Reply, RegistryError> {
         let base = self.base(endpoint.host)?;
-        let http = self.http(endpoint.host);
+        let http = match call.tries {
+            Tries::Usual => self.http(endpoint.host)?,
+            Tries::One => self.http(endpoint.host)?.retrying(1),
+        };
         let url = base
             .join(&format!("/v2/{}/", endpoint.repository))
             .and_then(|repository| repository.join(&call.path))
@@ -244,6 +265,8 @@ impl Client {
                 None
             },
             body: call.body.clone(),
+            sent_by: Some(base.clone()),
+            answer: call.answer,
         };
         let reply = http.send(&request)?;
         if reply.status != 401 || !is_own {
@@ -271,6 +294,47 @@ impl Client {
         Ok(http.send(&request)?)
     }
 
+    /// How much is too much.
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    /// How often and how patiently requests are tried again.
+    pub(crate) fn patience(&self) -> Retry {
+        self.settings.retry
+    }
+
+    /// What a request brings that is at most `limit` bytes long, with the answer's headers; `None`
+    /// where it is longer. Where the connection breaks in the middle it is asked for again.
+    pub(crate) fn document(
+        &self,
+        access: &Access<'_>,
+        call: &Call,
+        limit: u64,
+    ) -> Result<(Reply, Option<Vec<u8>>), RegistryError> {
+        let mut attempt = 1;
+        let mut delay = self.settings.retry.delay;
+        loop {
+            let mut reply = self.call(access, call)?;
+            if reply.status != 200 {
+                return Ok((reply, None));
+            }
+            match reply.read_limited(limit) {
+                Ok(bytes) => return Ok((reply, bytes)),
+                Err(error) if attempt >= self.settings.retry.attempts => {
+                    return Err(RegistryError::Protocol {
+                        url: reply.url.to_string(),
+                        why: error.to_string(),
+                    });
+                }
+                Err(error) => tracing::debug!(%error, attempt, "asking again"),
+            }
+            std::thread::sleep(delay);
+            delay *= 2;
+            attempt += 1;
+        }
+    }
+
     /// The error that a reply with a status of failure is.
     pub(crate) fn failure(&self, access: &Access<'_>, reply: Reply) -> RegistryError {
         let status = reply.status;
@@ -280,6 +344,7 @@ impl Client {
             };
         }
         let url = reply.url.to_string();
+        let mut reply = reply;
         let body = reply
             .read_limited(MAX_ERROR)
             .ok()
@@ -302,7 +367,10 @@ impl Client {
         let message = if words.is_empty() {
             String::new()
         } else {
-            format!(": {}", words.join("; "))
+            let words = words.join("; ");
+            let shown: String = words.chars().take(MAX_WORDS).collect();
+            let more = if shown.len() < words.len() { "…" } else { "" };
+            format!(": {shown}{more}")
         };
         RegistryError::Status {
             url,
@@ -360,12 +428,16 @@ impl Client {
             service: service.as_deref(),
             scopes: question.scopes,
             credential: question.credential,
+            realms: match self.settings_of(question.registry) {
+                Some(settings) => &settings.realms,
+                None => &[],
+            },
         };
-        fetch_token(self.http(question.registry), &ask).map(Some)
+        fetch_token(&self.http(question.registry)?, &ask).map(Some)
     }
 
     /// The address of a registry: https, or http where that is allowed and nothing speaks TLS there.
-    fn base(&self, registry: &str) -> Result<Url, RegistryError> {
+    pub(crate) fn base(&self, registry: &str) -> Result<Url, RegistryError> {
         if let Some(base) = self.known().bases.get(registry) {
             return Ok(base.clone());
         }
@@ -380,20 +452,24 @@ impl Client {
         };
         let mut base = address("https")?;
         if self.may_be_plain(registry, &base) {
-            let once = Retry {
-                attempts: 1,
-                ..self.settings.retry
-            };
             let ping = Request {
                 url: format!("{base}v2/"),
                 ..Request::default()
             };
-            if self.http(registry).retrying(once).send(&ping).is_err() {
-                base = address("http")?;
+            match self.http(registry)?.retrying(1).send(&ping) {
+                // It does speak TLS, as somebody else.
+                Err(error @ HttpError::Untrusted { .. }) => return Err(error.into()),
+                Err(_) => base = address("http")?,
+                Ok(_) => {}
             }
         }
         self.known().bases.insert(registry.to_owned(), base.clone());
         Ok(base)
+    }
+
+    /// Who we are for a registry.
+    pub(crate) fn credential(&self, registry: &str) -> Result<Option<Credential>, RegistryError> {
+        self.credentials.find(registry)
     }
 
     fn may_be_plain(&self, registry: &str, base: &Url) -> bool {
@@ -410,13 +486,22 @@ impl Client {
         self.settings.registries.get(registry)
     }
 
-    fn http(&self, registry: &str) -> &Http {
+    pub(crate) fn http(&self, registry: &str) -> Result<Http, RegistryError> {
         let retry = self.settings.retry;
-        if self.settings_of(registry).is_some_and(|it| it.insecure) {
-            self.unchecked.get_or_init(|| Http::trusting_anybody(retry))
-        } else {
-            self.http.get_or_init(|| Http::new(retry))
+        let settings = self.settings_of(registry);
+        if settings.is_some_and(|it| it.insecure) {
+            let unchecked = self.unchecked.get_or_init(|| Http::trusting_anybody(retry));
+            return Ok(unchecked.clone());
         }
+        if let Some(own) = self.known().own.get(registry) {
+            return Ok(own.clone());
+        }
+        let own = match certificates::of(registry, settings)? {
+            Some(tls) => Http::with(retry, tls),
+            None => self.http.get_or_init(|| Http::new(retry)).clone(),
+        };
+        self.known().own.insert(registry.to_owned(), own.clone());
+        Ok(own)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

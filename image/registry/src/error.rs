@@ -1,5 +1,7 @@
 //! What can go wrong between here and a registry.
 
+use std::path::PathBuf;
+
 use oci::{Digest, Platform};
 
 use crate::http::HttpError;
@@ -31,7 +33,7 @@ pub enum RegistryError {
     },
     /// A realm that may not be told credentials.
     #[error(
-        "the registry `{registry}` sends to `{realm}` for tokens, which does not belong to it: credentials are not sent there"
+        "the registry `{registry}` sends to `{realm}` for tokens, which does not belong to it: credentials are not sent there, and without them it gives none"
     )]
     ForeignRealm {
         /// Who sends.
@@ -96,6 +98,22 @@ pub enum RegistryError {
     Credentials {
         /// For whom.
         registry: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A registry that cannot be searched.
+    #[error("`{registry}` cannot be searched: it has no search as Docker Hub has")]
+    NoSearch {
+        /// Which.
+        registry: String,
+    },
+    /// The certificates for a registry cannot be used.
+    #[error("the certificates for `{registry}` cannot be used: `{}`: {why}", .path.display())]
+    Certificates {
+        /// For whom.
+        registry: String,
+        /// The file or directory.
+        path: PathBuf,
         /// What is wrong.
         why: String,
     },

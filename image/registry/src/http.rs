@@ -1,8 +1,11 @@
 //! HTTP as rbuild speaks it: bounded, retried, and careful with credentials across redirects.
 
+mod guard;
+mod socket;
+
 use std::io::Read;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
 use ureq::config::Config;
 use ureq::http::{HeaderMap, Uri};
@@ -11,28 +14,35 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use url::Url;
 
+use guard::Guard;
+
+pub use socket::{Socket, SocketError};
+
 /// How many times a request is sent on elsewhere.
 const MAX_REDIRECTS: usize = 10;
-/// How long a connection may be silent.
-const STALL: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(15);
-/// The longest that a server may ask us to wait.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// The longest that a server may ask us to wait. Whoever asks for more is not waited for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A client for any server: TLS against the system's certificates, proxies from the environment.
 #[derive(Debug, Clone)]
 pub struct Http {
+    /// For the addresses that we have from the person.
     agent: ureq::Agent,
+    /// For those that a server sends us to, one each guard.
+    elsewhere: [ureq::Agent; 2],
     retry: Retry,
 }
 
 /// How often and how patiently a request is tried again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
     /// Tries in all, at least one.
     pub attempts: u32,
     /// The wait before the second try; it doubles with each further one.
     pub delay: Duration,
+    /// How long a server may be silent, and how long a document may take.
+    pub stall: Duration,
 }
 
 impl Default for Retry {
@@ -40,6 +50,7 @@ impl Default for Retry {
         Self {
             attempts: 5,
             delay: Duration::from_millis(500),
+            stall: Duration::from_secs(60),
         }
     }
 }
@@ -69,6 +80,14 @@ pub enum HttpError {
         /// What happened.
         why: String,
     },
+    /// A server whose certificate is not believed, or that does not believe ours.
+    #[error("`{host}` is not believed to be who it says: {why}")]
+    Untrusted {
+        /// Which server.
+        host: String,
+        /// What is the matter with the certificate.
+        why: String,
+    },
     /// A redirect that would weaken the connection.
     #[error("`{from}` redirects to `{to}`, from https to plain http: refused")]
     Downgrade {
@@ -82,6 +101,26 @@ pub enum HttpError {
     TooManyRedirects {
         /// Where it began.
         url: String,
+    },
+    /// A server that sends us to an address which is none of its business.
+    #[error(
+        "`{from}` sends to `{to}`, an address that only this machine or its network has: refused"
+    )]
+    Guarded {
+        /// Who sends.
+        from: String,
+        /// Where to.
+        to: String,
+    },
+    /// A server that wants to be left alone for longer than anybody waits.
+    #[error("`{host}` answers {status} and asks to be left alone for {seconds} seconds")]
+    Busy {
+        /// Which server.
+        host: String,
+        /// What it answers.
+        status: u16,
+        /// For how long.
+        seconds: u64,
     },
 }
 
@@ -98,6 +137,21 @@ pub struct Request {
     pub authorization: Option<String>,
     /// What is sent.
     pub body: Vec<u8>,
+    /// The server whose answer led here, if one did: where that is another one, not every address
+    /// is asked.
+    pub sent_by: Option<Url>,
+    /// What is expected.
+    pub answer: Answer,
+}
+
+/// What a request is to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Answer {
+    /// Content of any length, as long as something comes.
+    #[default]
+    Stream,
+    /// A document, all of which is there before long.
+    Document,
 }
 
 /// The methods in use.
@@ -142,13 +196,36 @@ impl Reply {
     }
 
     /// The body, if it is at most `limit` bytes long.
-    pub fn read_limited(self, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+    ///
+    /// # Errors
+    /// If it does not come to its end.
+    pub fn read_limited(&mut self, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
         let mut bytes = Vec::new();
         self.body
-            .into_reader()
+            .as_reader()
             .take(limit + 1)
             .read_to_end(&mut bytes)?;
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    }
+}
+
+impl Reply {
+    /// Whether it may be another answer a little later.
+    pub(crate) fn asks_for_patience(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500 | 502 | 503 | 504)
+    }
+
+    /// How long to wait before the next try, if the server does not say otherwise.
+    pub(crate) fn pause(&self, usual: Duration) -> Result<Duration, HttpError> {
+        let asked = self.header("retry-after");
+        match asked.and_then(|it| retry_after(it, SystemTime::now())) {
+            Some(wait) if wait > MAX_RETRY_AFTER => Err(HttpError::Busy {
+                host: self.url.host_str().unwrap_or_default().to_owned(),
+                status: self.status,
+                seconds: wait.as_secs(),
+            }),
+            wait => Ok(wait.unwrap_or(usual)),
+        }
     }
 }
 
@@ -165,52 +242,72 @@ impl Http {
         Self::with(retry, believed.build())
     }
 
-    fn with(retry: Retry, tls: TlsConfig) -> Self {
+    /// A client that speaks TLS in a way of its own.
+    pub(crate) fn with(retry: Retry, tls: TlsConfig) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT))
             .timeout_resolve(Some(CONNECT))
-            .timeout_recv_response(Some(STALL))
-            .timeout_per_read(Some(STALL))
-            .timeout_per_write(Some(STALL))
+            .timeout_recv_response(Some(retry.stall))
+            .timeout_per_read(Some(retry.stall))
+            .timeout_per_write(Some(retry.stall))
             .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
             .accept("")
             .accept_encoding("")
             .tls_config(tls)
             .build();
+        let agent = |guard| {
+            ureq::Agent::with_parts(config.clone(), DefaultConnector::default(), Dns(guard))
+        };
         Self {
-            agent: ureq::Agent::with_parts(config, DefaultConnector::default(), Dns),
+            agent: agent(Guard::Nothing),
+            elsewhere: [agent(Guard::Links), agent(Guard::LinksAndLoopback)],
             retry,
         }
     }
 
-    /// The same connections with another patience.
+    /// The same connections with another number of tries.
     #[must_use]
-    pub fn retrying(&self, retry: Retry) -> Self {
+    pub fn retrying(&self, attempts: u32) -> Self {
         Self {
-            agent: self.agent.clone(),
-            retry,
+            retry: Retry {
+                attempts,
+                ..self.retry
+            },
+            ..self.clone()
         }
+    }
+
+    /// How often and how patiently it tries.
+    pub fn patience(&self) -> Retry {
+        self.retry
     }
 
     /// Sends a request and gives the answer's status and headers, with the body still to be read.
     ///
-    /// Connections that break and answers that ask for patience (429, 502, 503, 504) are tried again.
+    /// Connections that break and answers that ask for patience (429, 500, 503 and their like) are
+    /// tried again, after as long as the server asks for.
     ///
     /// # Errors
-    /// If there is no answer at all. A status of failure is an answer.
+    /// If there is no answer at all, or one that asks for too much patience. Any other status of
+    /// failure is an answer.
     pub fn send(&self, request: &Request) -> Result<Reply, HttpError> {
         let mut delay = self.retry.delay;
         let mut attempt = 1;
         loop {
             let last = attempt >= self.retry.attempts;
             let wait = match self.follow(request) {
-                Ok(reply) if last || !matches!(reply.status, 429 | 502 | 503 | 504) => {
-                    return Ok(reply);
+                Ok(reply) if !reply.asks_for_patience() => return Ok(reply),
+                Ok(reply) => {
+                    let wait = reply.pause(delay)?;
+                    if last {
+                        return Ok(reply);
+                    }
+                    tracing::debug!(status = reply.status, attempt, "trying again");
+                    wait
                 }
-                Ok(reply) => retry_after(&reply).unwrap_or(delay),
                 Err(error @ HttpError::Unreachable { .. }) if !last => {
                     tracing::debug!(%error, attempt, "trying again");
                     delay
@@ -229,6 +326,7 @@ impl Http {
         };
         let mut url = Url::parse(&request.url).map_err(|_| address())?;
         let origin = url.origin();
+        let sender = request.sent_by.clone().unwrap_or_else(|| url.clone());
         for _ in 0..=MAX_REDIRECTS {
             if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
                 return Err(HttpError::Address {
@@ -239,7 +337,17 @@ impl Http {
                 .authorization
                 .as_deref()
                 .filter(|_| url.origin() == origin);
-            let reply = self.once(request, &url, authorization)?;
+            let guard = match url.origin() == sender.origin() {
+                true => Guard::Nothing,
+                false => Guard::against(&sender),
+            };
+            if !guard.lets(&url) {
+                return Err(HttpError::Guarded {
+                    from: sender.to_string(),
+                    to: url.to_string(),
+                });
+            }
+            let reply = self.once(request, &url, (authorization, guard))?;
             let location = match (reply.status, reply.header("location")) {
                 (301 | 302 | 303 | 307 | 308, Some(location)) => location,
                 _ => return Ok(reply),
@@ -264,8 +372,17 @@ impl Http {
         &self,
         request: &Request,
         url: &Url,
-        authorization: Option<&str>,
+        (authorization, guard): (Option<&str>, Guard),
     ) -> Result<Reply, HttpError> {
+        let agent = match guard {
+            Guard::Nothing => &self.agent,
+            Guard::Links => &self.elsewhere[0],
+            Guard::LinksAndLoopback => &self.elsewhere[1],
+        };
+        let time = match request.answer {
+            Answer::Stream => None,
+            Answer::Document => Some(self.retry.stall),
+        };
         let method = match request.method {
             Method::Get => "GET",
             Method::Head => "HEAD",
@@ -292,28 +409,32 @@ impl Http {
             let message = message
                 .body(&request.body[..])
                 .map_err(|error| unreachable(error.to_string()))?;
-            self.agent.run(message)
+            let message = agent.configure_request(message);
+            agent.run(message.timeout_recv_body(time).build())
         } else {
             let message = message
                 .body(())
                 .map_err(|error| unreachable(error.to_string()))?;
-            self.agent.run(message)
+            let message = agent.configure_request(message);
+            agent.run(message.timeout_recv_body(time).build())
         };
-        let (head, body) = answer
-            .map_err(|error| match is_absent(&error) {
-                true => HttpError::Absent {
-                    host: url.host_str().unwrap_or_default().to_owned(),
-                    why: error.to_string(),
-                },
-                false => unreachable(error.to_string()),
-            })?
-            .into_parts();
+        let (head, body) = answer.map_err(|error| failure(url, &error))?.into_parts();
         Ok(Reply {
             status: head.status.as_u16(),
             headers: head.headers,
             url: url.clone(),
             body,
         })
+    }
+}
+
+fn failure(url: &Url, error: &ureq::Error) -> HttpError {
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let why = error.to_string();
+    match is_absent(error) {
+        true => HttpError::Absent { host, why },
+        false if why.contains("certificate") => HttpError::Untrusted { host, why },
+        false => HttpError::Unreachable { host, why },
     }
 }
 
@@ -326,14 +447,19 @@ fn is_absent(error: &ureq::Error) -> bool {
     }
 }
 
-/// What `Retry-After` asks for, in seconds and within reason.
-fn retry_after(reply: &Reply) -> Option<Duration> {
-    let seconds = reply.header("retry-after")?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+/// What `Retry-After` asks for: seconds, or until when.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = jiff::fmt::rfc2822::parse(value).ok()?;
+    let until = u64::try_from(until.timestamp().as_second()).ok()?;
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Duration::from_secs(until).saturating_sub(now))
 }
 
 /// The system's certificates (`SSL_CERT_FILE` counts), or Mozilla's where the system has none.
-fn system_certificates() -> RootCerts {
+pub(crate) fn system_certificates() -> RootCerts {
     let found = rustls_native_certs::load_native_certs().certs;
     if found.is_empty() {
         return RootCerts::WebPki;
@@ -347,7 +473,7 @@ fn system_certificates() -> RootCerts {
 
 /// Looks names up itself: the C library's resolver loads plug-ins, which a static program cannot.
 #[derive(Debug)]
-struct Dns;
+struct Dns(Guard);
 
 impl Resolver for Dns {
     fn resolve(
@@ -365,11 +491,15 @@ impl Resolver for Dns {
         let port = uri.port_u16().unwrap_or(default_port);
         let mut found = self.empty();
         if let Ok(address) = host.trim_matches(['[', ']']).parse() {
-            found.push(SocketAddr::new(address, port));
-            return Ok(found);
+            if self.0.lets_address(address) {
+                found.push(SocketAddr::new(address, port));
+                return Ok(found);
+            }
+            return Err(ureq::Error::HostNotFound);
         }
         let addresses = look_up(host, *timeout.after).map_err(ureq::Error::Io)?;
-        for address in addresses.into_iter().take(16) {
+        let let_through = |it: &IpAddr| self.0.lets_address(*it);
+        for address in addresses.into_iter().filter(let_through).take(16) {
             found.push(SocketAddr::new(address, port));
         }
         if found.is_empty() {
@@ -380,7 +510,7 @@ impl Resolver for Dns {
     }
 }
 
-fn look_up(host: &str, timeout: Duration) -> std::io::Result<Vec<std::net::IpAddr>> {
+fn look_up(host: &str, timeout: Duration) -> std::io::Result<Vec<IpAddr>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -396,4 +526,26 @@ fn look_up(host: &str, timeout: Duration) -> std::io::Result<Vec<std::net::IpAdd
             Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_to_wait_is_said_in_seconds_or_as_a_time() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let table = [
+            ("7", Some(7)),
+            ("999999999", Some(999_999_999)),
+            ("Sun, 06 Nov 1994 08:50:00 GMT", Some(23)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+        ];
+        for (value, seconds) in table {
+            let wait = retry_after(value, now);
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{value}");
+        }
+    }
 }

@@ -11,6 +11,7 @@
 
 mod auth;
 mod blob;
+mod certificates;
 mod client;
 mod credentials;
 mod error;
@@ -18,13 +19,17 @@ pub mod http;
 mod keep;
 mod manifest;
 mod push;
+mod search;
 mod settings;
+mod tags;
 
 pub use blob::BlobReader;
 pub use client::Client;
 pub use credentials::{Credential, Credentials, DockerConfig};
 pub use error::RegistryError;
+pub use http::{Socket, SocketError};
 pub use keep::{KeepError, Kept};
 pub use manifest::{Document, FetchedManifest};
-pub use push::{Pushed, Upload};
+pub use push::{Content, Pushed, Upload};
+pub use search::{SearchResult, split_term};
 pub use settings::{Mirror, RegistrySettings, Settings, SettingsError};

@@ -6,11 +6,11 @@ use oci::{
 use serde::Deserialize;
 
 use crate::client::{Access, Call};
-use crate::http::{Method, Reply};
+use crate::http::{Answer, Method, Reply};
 use crate::{Client, RegistryError};
 
-/// The largest manifest that is read (spec of the distribution protocol: registries refuse more).
-const MAX_MANIFEST: u64 = 4 << 20;
+/// How many platforms are named where none of them is the one.
+const SHOWN: usize = 20;
 
 /// A manifest as it came, its bytes untouched: their digest is its name.
 #[derive(Debug, Clone)]
@@ -158,7 +158,8 @@ impl Client {
         expected: Option<&Digest>,
     ) -> Result<FetchedManifest, RegistryError> {
         let access = Access::pull(reference);
-        let reply = self.call(&access, &manifest_call(Method::Get, name))?;
+        let limit = self.limits().manifest;
+        let (reply, bytes) = self.document(&access, &manifest_call(Method::Get, name), limit)?;
         match reply.status {
             200 => {}
             404 => {
@@ -169,17 +170,10 @@ impl Client {
             _ => return Err(self.failure(&access, reply)),
         }
         let content_type = content_type(&reply);
-        let url = reply.url.to_string();
-        let bytes = reply
-            .read_limited(MAX_MANIFEST)
-            .map_err(|error| RegistryError::Protocol {
-                url,
-                why: error.to_string(),
-            })?
-            .ok_or_else(|| RegistryError::TooLarge {
-                what: format!("manifest of {}", reference.familiar()),
-                limit: MAX_MANIFEST,
-            })?;
+        let bytes = bytes.ok_or_else(|| RegistryError::TooLarge {
+            what: format!("manifest of {}", reference.familiar()),
+            limit,
+        })?;
         let digest = Digest::of(&bytes);
         if let Some(wanted) = expected
             && *wanted != digest
@@ -298,10 +292,12 @@ fn platforms(index: &ImageIndex) -> String {
         .map(|platform| platform.to_string())
         .collect();
     names.dedup();
-    if names.is_empty() {
-        "no platform at all".to_owned()
-    } else {
-        names.join(", ")
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    match (names.is_empty(), more) {
+        (true, _) => "no platform at all".to_owned(),
+        (false, 0) => names.join(", "),
+        (false, more) => format!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -316,6 +312,7 @@ fn manifest_call(method: Method, name: &str) -> Call {
         method,
         path: format!("manifests/{name}"),
         headers: vec![("accept", accepted.join(", "))],
+        answer: Answer::Document,
         ..Call::default()
     }
 }

@@ -1,15 +1,19 @@
 //! Giving blobs and manifests to a registry.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::time::Duration;
 
 use oci::{Digest, Reference};
 
-use crate::client::{Access, Call};
+use crate::client::{Access, Call, Tries};
 use crate::http::{Method, Reply};
 use crate::{Client, RegistryError};
 
-/// How much of a blob is sent at once: what a broken connection costs at most.
-const CHUNK: usize = 8 << 20;
+/// How much of a blob is sent at once: what a broken connection costs at most, where the registry
+/// keeps what it has.
+const CHUNK: u64 = 8 << 20;
+/// The most that is sent at once because a registry wants it.
+const MAX_CHUNK: u64 = 64 << 20;
 
 /// Where a blob already is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,11 @@ pub enum Pushed {
     Sent,
 }
 
+/// Bytes that can be read again, from anywhere.
+pub trait Content: Read + Seek {}
+
+impl<T: Read + Seek + ?Sized> Content for T {}
+
 /// A blob to send.
 pub struct Upload<'a> {
     /// Its name.
@@ -29,9 +38,31 @@ pub struct Upload<'a> {
     /// A repository of the same registry that is known to have it.
     pub mount_from: Option<&'a str>,
     /// Its bytes, read only if they must be sent.
-    pub content: &'a mut dyn Read,
+    pub content: &'a mut dyn Content,
     /// Is told how many bytes were sent so far.
     pub progress: &'a dyn Fn(u64),
+}
+
+/// An upload that has begun.
+struct Sending<'a> {
+    client: &'a Client,
+    access: Access<'a>,
+    digest: Digest,
+    /// Where it goes on: another address after each part.
+    location: String,
+    /// What the registry has of it.
+    sent: u64,
+    chunk: u64,
+    /// How often it did not go on since it last did.
+    failures: u32,
+}
+
+/// Why a part was not taken.
+enum Failed {
+    /// The registry said so.
+    Said(Box<Reply>),
+    /// Nobody knows whether it was: the connection broke.
+    Broke(RegistryError),
 }
 
 impl Client {
@@ -55,6 +86,7 @@ impl Client {
     }
 
     /// Sends a blob, unless the repository has it or can take it from another of the same registry.
+    /// An upload that breaks goes on behind what the registry has of it, or else begins anew.
     ///
     /// # Errors
     /// If the registry refuses, or the content cannot be read.
@@ -69,73 +101,30 @@ impl Client {
             content,
             progress,
         } = upload;
-        let digest = &digest;
-        if self.has_blob(reference, digest)? {
+        if self.has_blob(reference, &digest)? {
             return Ok(Pushed::Existed);
         }
-        let access = match mount_from {
-            Some(repository) => Access::push(reference).and_pull(repository),
-            None => Access::push(reference),
-        };
-        let path = match mount_from {
-            Some(repository) => format!("blobs/uploads/?mount={digest}&from={repository}"),
-            None => "blobs/uploads/".to_owned(),
-        };
-        let reply = self.call(
-            &access,
-            &Call {
-                method: Method::Post,
-                path,
-                ..Call::default()
+        let mut sending = Sending {
+            client: self,
+            access: match mount_from {
+                Some(repository) => Access::push(reference).and_pull(repository),
+                None => Access::push(reference),
             },
-        )?;
-        match reply.status {
-            201 => return Ok(Pushed::Mounted),
-            202 => {}
-            _ => return Err(self.failure(&access, reply)),
+            digest,
+            location: String::new(),
+            sent: 0,
+            chunk: CHUNK,
+            failures: 0,
+        };
+        if !sending.begin(mount_from)? {
+            return Ok(Pushed::Mounted);
         }
-        let mut location = location(&reply)?;
-        let mut sent = 0;
         loop {
-            let mut chunk = Vec::new();
-            content
-                .take(CHUNK as u64)
-                .read_to_end(&mut chunk)
-                .map_err(|error| cannot_read(digest, &error))?;
-            if chunk.is_empty() {
-                break;
+            match sending.go_on(content, progress)? {
+                Progress::Chunk => {}
+                Progress::Whole if sending.finish(reference)? => return Ok(Pushed::Sent),
+                Progress::Whole => {}
             }
-            let range = format!("{sent}-{}", sent + chunk.len() as u64 - 1);
-            sent += chunk.len() as u64;
-            let call = Call {
-                method: Method::Patch,
-                path: location,
-                headers: vec![
-                    ("content-type", "application/octet-stream".to_owned()),
-                    ("content-range", range),
-                ],
-                body: chunk,
-            };
-            let reply = self.call(&access, &call)?;
-            if !matches!(reply.status, 202 | 204) {
-                return Err(self.failure(&access, reply));
-            }
-            location = self::location(&reply)?;
-            progress(sent);
-        }
-        let separator = if location.contains('?') { '&' } else { '?' };
-        let path = format!("{location}{separator}digest={digest}");
-        let reply = self.call(
-            &access,
-            &Call {
-                method: Method::Put,
-                path,
-                ..Call::default()
-            },
-        )?;
-        match reply.status {
-            201 | 204 => Ok(Pushed::Sent),
-            _ => Err(self.failure(&access, reply)),
         }
     }
 
@@ -159,6 +148,7 @@ impl Client {
             path: format!("manifests/{name}"),
             headers: vec![("content-type", media_type.to_owned())],
             body: bytes.to_vec(),
+            ..Call::default()
         };
         let reply = self.call(&access, &call)?;
         match reply.status {
@@ -166,6 +156,172 @@ impl Client {
             _ => Err(self.failure(&access, reply)),
         }
     }
+}
+
+/// How far an upload came.
+enum Progress {
+    /// One part further, or back to where the registry is.
+    Chunk,
+    /// All has been sent.
+    Whole,
+}
+
+impl Sending<'_> {
+    /// Begins the upload; `false` if it is not needed, because the registry could take the blob from
+    /// the other repository.
+    fn begin(&mut self, mount_from: Option<&str>) -> Result<bool, RegistryError> {
+        let path = match mount_from {
+            Some(repository) => {
+                format!("blobs/uploads/?mount={}&from={repository}", self.digest)
+            }
+            None => "blobs/uploads/".to_owned(),
+        };
+        let call = Call {
+            method: Method::Post,
+            path,
+            ..Call::default()
+        };
+        let reply = self.client.call(&self.access, &call)?;
+        match reply.status {
+            201 => return Ok(false),
+            202 => {}
+            _ => return Err(self.client.failure(&self.access, reply)),
+        }
+        let least = reply.header("oci-chunk-min-length");
+        let least = least.and_then(|it| it.parse::<u64>().ok());
+        self.chunk = least.map_or(CHUNK, |it| it.clamp(CHUNK, MAX_CHUNK));
+        self.location = location(&reply)?;
+        self.sent = 0;
+        Ok(true)
+    }
+
+    /// Sends the next part.
+    fn go_on(
+        &mut self,
+        content: &mut dyn Content,
+        progress: &dyn Fn(u64),
+    ) -> Result<Progress, RegistryError> {
+        let mut chunk = Vec::new();
+        content
+            .seek(SeekFrom::Start(self.sent))
+            .and_then(|_| content.take(self.chunk).read_to_end(&mut chunk))
+            .map_err(|error| cannot_read(&self.digest, &error))?;
+        if chunk.is_empty() {
+            return Ok(Progress::Whole);
+        }
+        let length = chunk.len() as u64;
+        match self.send(chunk) {
+            Ok(location) => {
+                self.location = location;
+                self.sent += length;
+                self.failures = 0;
+            }
+            Err(failed) => self.recover(failed)?,
+        }
+        progress(self.sent);
+        Ok(Progress::Chunk)
+    }
+
+    fn send(&self, chunk: Vec<u8>) -> Result<String, Failed> {
+        let range = format!("{}-{}", self.sent, self.sent + chunk.len() as u64 - 1);
+        let call = Call {
+            method: Method::Patch,
+            path: self.location.clone(),
+            headers: vec![
+                ("content-type", "application/octet-stream".to_owned()),
+                ("content-range", range),
+            ],
+            body: chunk,
+            tries: Tries::One,
+            ..Call::default()
+        };
+        let reply = self.client.call(&self.access, &call);
+        let reply = reply.map_err(Failed::Broke)?;
+        match reply.status {
+            202 | 204 => location(&reply).map_err(Failed::Broke),
+            _ => Err(Failed::Said(Box::new(reply))),
+        }
+    }
+
+    /// Finds out what the registry has after a part that was not taken, and goes on behind that; or
+    /// begins anew where it does not say.
+    fn recover(&mut self, failed: Failed) -> Result<(), RegistryError> {
+        let patience = self.client.patience();
+        self.failures += 1;
+        let is_last = self.failures >= patience.attempts;
+        let mut wait = patience.delay * 2u32.saturating_pow(self.failures - 1);
+        match failed {
+            Failed::Said(reply) if may_go_on(&reply) && !is_last => wait = reply.pause(wait)?,
+            Failed::Said(reply) => return Err(self.client.failure(&self.access, *reply)),
+            Failed::Broke(error @ RegistryError::Http(_)) if !is_last => {
+                tracing::debug!(%error, digest = %self.digest, "the upload broke");
+            }
+            Failed::Broke(error) => return Err(error),
+        }
+        std::thread::sleep(wait.min(Duration::from_secs(60)));
+        match self.status() {
+            Some((location, sent)) => (self.location, self.sent) = (location, sent),
+            // What the other repository has would have been taken from there.
+            None => drop(self.begin(None)?),
+        }
+        tracing::debug!(digest = %self.digest, sent = self.sent, "the upload goes on");
+        Ok(())
+    }
+
+    /// What the registry has of the upload, and where that goes on.
+    fn status(&self) -> Option<(String, u64)> {
+        let call = Call {
+            path: self.location.clone(),
+            ..Call::default()
+        };
+        let reply = self.client.call(&self.access, &call).ok()?;
+        if reply.status != 204 {
+            return None;
+        }
+        let (_, last) = reply.header("range")?.rsplit_once('-')?;
+        let sent = match last.parse::<u64>().ok()? {
+            // One byte or none: registries say it alike.
+            0 => 0,
+            last => last + 1,
+        };
+        Some((location(&reply).ok()?, sent))
+    }
+
+    /// Says that the blob is whole; `false` if the upload has to go on.
+    fn finish(&mut self, reference: &Reference) -> Result<bool, RegistryError> {
+        let separator = if self.location.contains('?') {
+            '&'
+        } else {
+            '?'
+        };
+        let call = Call {
+            method: Method::Put,
+            path: format!("{}{separator}digest={}", self.location, self.digest),
+            tries: Tries::One,
+            ..Call::default()
+        };
+        let failed = match self.client.call(&self.access, &call) {
+            Ok(reply) if matches!(reply.status, 201 | 204) => return Ok(true),
+            Ok(reply) => Failed::Said(Box::new(reply)),
+            Err(error) => Failed::Broke(error),
+        };
+        // It may have been taken all the same.
+        if self
+            .client
+            .has_blob(reference, &self.digest)
+            .unwrap_or(false)
+        {
+            return Ok(true);
+        }
+        self.recover(failed)?;
+        Ok(false)
+    }
+}
+
+/// Whether a part that was refused may be taken when it is sent again: the registry is busy, or is
+/// elsewhere in the blob than we think.
+fn may_go_on(reply: &Reply) -> bool {
+    reply.asks_for_patience() || matches!(reply.status, 400 | 404 | 409 | 416 | 499)
 }
 
 /// Where an upload goes on: an address of its own for every part.

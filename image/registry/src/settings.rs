@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use oci::Limits;
 use serde::Deserialize;
 use url::Url;
 
@@ -19,6 +22,8 @@ pub struct Settings {
     pub registries: BTreeMap<String, RegistrySettings>,
     /// How often and how patiently a request is tried again.
     pub retry: Retry,
+    /// How much is too much.
+    pub limits: Limits,
 }
 
 /// How one registry is reached.
@@ -32,6 +37,10 @@ pub struct RegistrySettings {
     pub http: bool,
     /// Whether any certificate of it is believed; that it is who it says, then, nobody knows.
     pub insecure: bool,
+    /// Further hosts that may be told its credentials when it sends there for tokens.
+    pub realms: Vec<String>,
+    /// A directory of certificates like those in `/etc/docker/certs.d`, in their place.
+    pub certificates: Option<PathBuf>,
 }
 
 /// Somebody who has the images of a registry: `host[:port][/path]`, before it perhaps `http://`.
@@ -73,6 +82,100 @@ pub enum SettingsError {
 struct File {
     #[serde(default)]
     registry: BTreeMap<String, RegistrySettings>,
+    #[serde(default)]
+    transfer: Transfer,
+    #[serde(default)]
+    limits: LimitWords,
+}
+
+/// `[transfer]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    attempts: Option<NonZeroU32>,
+    stall: Option<Seconds>,
+}
+
+/// `[limits]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitWords {
+    manifest: Option<Amount>,
+    config: Option<Amount>,
+    layers: Option<Amount>,
+    members: Option<Amount>,
+    indices: Option<Amount>,
+    layer: Option<Amount>,
+    files: Option<Amount>,
+    depth: Option<Amount>,
+    ratio: Option<Amount>,
+}
+
+/// A number, or a size as `64m`.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "Word")]
+struct Amount(u64);
+
+/// A time as `90s` or `2m`.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Seconds(Duration);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<Word> for Amount {
+    type Error = String;
+
+    fn try_from(word: Word) -> Result<Self, String> {
+        match word {
+            Word::Number(number) => Ok(Self(number)),
+            Word::Text(text) => oci::size(&text).map(Self),
+        }
+    }
+}
+
+impl TryFrom<String> for Seconds {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let time: Option<jiff::SignedDuration> = text.parse().ok();
+        let time = time.and_then(|it| Duration::try_from(it).ok());
+        time.filter(|it| *it >= Duration::from_secs(1))
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is no time of at least a second; write 90s or 2m"))
+    }
+}
+
+impl File {
+    /// What it says of transfers and limits, over what was said before.
+    fn settle(&self, settings: &mut Settings) {
+        let (retry, limits, words) = (&mut settings.retry, &mut settings.limits, &self.limits);
+        if let Some(attempts) = self.transfer.attempts {
+            retry.attempts = attempts.get();
+        }
+        if let Some(stall) = self.transfer.stall {
+            retry.stall = stall.0;
+        }
+        let pairs = [
+            (&mut limits.manifest, words.manifest),
+            (&mut limits.config, words.config),
+            (&mut limits.layers, words.layers),
+            (&mut limits.members, words.members),
+            (&mut limits.indices, words.indices),
+            (&mut limits.layer, words.layer),
+            (&mut limits.files, words.files),
+            (&mut limits.depth, words.depth),
+            (&mut limits.ratio, words.ratio),
+        ];
+        for (limit, word) in pairs {
+            *limit = word.map_or(*limit, |it| it.0);
+        }
+    }
 }
 
 impl Settings {
@@ -85,6 +188,7 @@ impl Settings {
         let mut settings = Self::default();
         for path in paths {
             if let Some(file) = read(&path)? {
+                file.settle(&mut settings);
                 settings.registries.extend(file.registry);
             }
         }
@@ -193,6 +297,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_says_how_much_is_too_much_and_how_long_too_long() {
+        let settings = parsed(
+            "[limits]\nlayer = \"2g\"\nlayers = 20\n[transfer]\nstall = \"90s\"\nattempts = 2\n",
+        )
+        .unwrap();
+        let expected = Limits {
+            layer: 2 << 30,
+            layers: 20,
+            ..Limits::default()
+        };
+        assert_eq!(settings.limits, expected);
+        assert_eq!(settings.retry.attempts, 2);
+        assert_eq!(settings.retry.stall, Duration::from_secs(90));
+    }
+
+    #[test]
     fn what_it_may_not_say_is_told_with_its_line() {
         let table = [
             (
@@ -208,6 +328,14 @@ mod tests {
                 "[registry.x]\nmirrors = [\"a/../b\"]\n",
                 "the mirror `a/../b`",
             ),
+            ("[limits]\nlayer = \"big\"\n", "line 2: `big` is no size"),
+            ("[limits]\nfiles = -1\n", "line 2: "),
+            ("[limits]\nlayrs = 1\n", "line 2: unknown field `layrs`"),
+            (
+                "[transfer]\nstall = \"0s\"\n",
+                "is no time of at least a second",
+            ),
+            ("[transfer]\nattempts = 0\n", "line 2: "),
             ("x = \n", "line 1: "),
         ];
         for (text, expected) in table {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
-use std::io::Read as _;
+use std::io::{Cursor, Read as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ fn client(credentials: impl Credentials + 'static) -> Client {
     let retry = Retry {
         attempts: 2,
         delay: Duration::from_millis(1),
+        ..Retry::default()
     };
     Client::new(
         Settings {
@@ -51,7 +52,7 @@ fn push(
     let upload = Upload {
         digest: Digest::of(bytes),
         mount_from,
-        content: &mut &bytes[..],
+        content: &mut Cursor::new(bytes),
         progress: &|_| {},
     };
     client.push_blob(to, upload)

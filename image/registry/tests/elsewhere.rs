@@ -14,6 +14,7 @@ use registry::{Client, Credential, Credentials, RegistryError, Settings};
 const ONCE: Retry = Retry {
     attempts: 1,
     delay: Duration::ZERO,
+    stall: Duration::from_secs(60),
 };
 
 /// Asks with a password.

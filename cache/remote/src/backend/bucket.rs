@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use registry::Content;
 use registry::http::{Http, Method, Reply, Request, Retry};
 use rusty_s3::actions::{CompleteMultipartUploadResponse, CreateMultipartUpload};
 use rusty_s3::{Credentials, S3Action as _, UrlStyle};
@@ -125,7 +126,7 @@ impl Bucket {
         &self,
         blob: &Blob,
         first: Vec<u8>,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         progress: &dyn Fn(u64),
     ) -> Result<(), BackendError> {
         let key = &self.blob_key(blob);
@@ -162,7 +163,7 @@ impl Bucket {
         upload: &Parts,
         blob: &Blob,
         first: Vec<u8>,
-        (content, progress): (&mut dyn Read, &dyn Fn(u64)),
+        (content, progress): (&mut dyn Content, &dyn Fn(u64)),
     ) -> Result<(), BackendError> {
         let credentials = self.credentials.as_ref();
         let Parts { key, id } = upload;
@@ -194,7 +195,7 @@ impl Bucket {
     }
 
     /// The words of an answer, if it is one of success.
-    fn accept(&self, key: &str, reply: Reply) -> Result<String, BackendError> {
+    fn accept(&self, key: &str, mut reply: Reply) -> Result<String, BackendError> {
         match reply.status {
             200..=299 => {
                 let body = reply.read_limited(MAX_WORDS).ok().flatten();
@@ -204,7 +205,7 @@ impl Bucket {
         }
     }
 
-    fn failure(&self, key: &str, reply: Reply) -> BackendError {
+    fn failure(&self, key: &str, mut reply: Reply) -> BackendError {
         let status = reply.status;
         let body = reply.read_limited(MAX_WORDS).ok().flatten();
         let text = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
@@ -249,7 +250,7 @@ impl Backend for Bucket {
     fn manifest(&self) -> Result<Option<Kept>, BackendError> {
         for name in &self.keys.names {
             let key = self.manifest_key(name);
-            let reply = self.get(&key)?;
+            let mut reply = self.get(&key)?;
             match reply.status {
                 200 => {}
                 404 => continue,
@@ -290,7 +291,7 @@ impl Backend for Bucket {
     fn put(
         &self,
         blob: &Blob,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         progress: &dyn Fn(u64),
     ) -> Result<Put, BackendError> {
         if self.has(blob)? {
@@ -330,7 +331,7 @@ fn part_size(blob: &Blob) -> usize {
     PART.max(least)
 }
 
-fn take_part(content: &mut dyn Read, size: usize) -> io::Result<Vec<u8>> {
+fn take_part(content: &mut dyn Content, size: usize) -> io::Result<Vec<u8>> {
     let mut part = Vec::new();
     content.take(size as u64).read_to_end(&mut part)?;
     Ok(part)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use oci::{Digest, media_type};
+use registry::Content;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -160,7 +161,7 @@ impl Backend for Directory {
     fn put(
         &self,
         blob: &Blob,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         progress: &dyn Fn(u64),
     ) -> Result<Put, BackendError> {
         if self.has(blob)? {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use oci::{Platform, Reference};
-use registry::{Client, Pushed, RegistryError, Upload};
+use registry::{Client, Content, Pushed, RegistryError, Upload};
 
 use super::{Backend, BackendError, Kept, Put};
 use crate::Blob;
@@ -56,7 +56,7 @@ impl Backend for InRegistry {
     fn put(
         &self,
         blob: &Blob,
-        content: &mut dyn Read,
+        content: &mut dyn Content,
         progress: &dyn Fn(u64),
     ) -> Result<Put, BackendError> {
         let upload = Upload {

@@ -1,7 +1,7 @@
 //! From the files of a cache mount to its index and to packs of what is new.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{Read, Write};
+use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +16,7 @@ use store::{KeyLock, Sharing};
 use super::MountError;
 use super::index::{Index, Pack, Place};
 use super::piece::Pieces;
-use crate::{Backend, Blob, ExportError, ExportWatch, Exporter, MountEntry, Source};
+use crate::{Backend, BackendError, Blob, ExportError, ExportWatch, Exporter, MountEntry, Source};
 
 /// How much goes into one pack, before it is packed.
 const PACK: usize = 8 << 20;
@@ -63,7 +63,7 @@ impl Exporter {
         let index = gathering.finish()?;
         let bytes = index.encode();
         let blob = blob_of(&bytes);
-        self.send("cache mount", blob, &mut &bytes[..], watch)?;
+        self.send("cache mount", blob, &mut Cursor::new(&bytes), watch)?;
         Ok(Some(MountEntry {
             id: id.to_owned(),
             index: blob,
@@ -127,8 +127,19 @@ impl Exporter {
             return Ok(None);
         };
         for blob in entry.packs.iter().chain([&entry.index]) {
-            let mut content = backend.open(blob)?;
-            self.send("cache mount", *blob, &mut content, watch)?;
+            if self.to().backend.has(blob)? {
+                continue;
+            }
+            let mut content = Vec::new();
+            let read = backend
+                .open(blob)?
+                .take(blob.size)
+                .read_to_end(&mut content);
+            read.map_err(|source| BackendError::Content {
+                blob: blob.digest,
+                source,
+            })?;
+            self.send("cache mount", *blob, &mut Cursor::new(content), watch)?;
         }
         Ok(Some(entry.clone()))
     }
@@ -238,7 +249,7 @@ impl<'a> Gathering<'a> {
         let bytes = packer.finish().expect("memory takes all bytes");
         let blob = blob_of(&bytes);
         self.exporter
-            .send("cache mount", blob, &mut &bytes[..], self.watch)?;
+            .send("cache mount", blob, &mut Cursor::new(&bytes), self.watch)?;
         self.index.packs.push(Pack {
             blob,
             pieces: std::mem::take(&mut self.open_pieces),

@@ -72,12 +72,35 @@ pub(crate) struct LsArgs {
     pub(crate) tree: bool,
 }
 
+/// `search`
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// What to search for; `HOST:PORT/WORD` asks another registry than Docker Hub
+    #[arg(value_name = "TERM")]
+    pub(crate) term: String,
+    /// Only images that are so: stars=, is-official=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// How many images at most, up to 100 [default: 25]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) limit: Option<u32>,
+    /// Do not cut descriptions
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+}
+
 /// `image pull`
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
     /// The image's name
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub(crate) name: String,
+    /// All tags of the name
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
     /// The platform to choose of an image for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
@@ -92,8 +115,10 @@ pub(crate) struct PullArgs {
 /// `image push`
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
-    /// The image's name, which begins with the registry's
-    #[arg(value_name = "NAME[:TAG]")]
+    /// The image's name, which begins with the registry's; with a digest it is given without a tag.
+    /// Behind `docker-daemon:`, `containers-storage:` or `containerd:` it goes straight into that
+    /// engine on this machine
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     pub(crate) name: String,
     /// All tags of the name
     #[arg(short, long)]
@@ -274,6 +299,9 @@ pub(crate) struct SaveArgs {
     /// The archive [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Only the images for these platforms
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
 }
 
 /// `image load`
@@ -282,6 +310,9 @@ pub(crate) struct LoadArgs {
     /// The archive [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
+    /// Only the images for these platforms [default: all]
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(crate) platform: Vec<String>,
     /// Say nothing
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -24,11 +24,12 @@ pub(crate) use cache::{
 };
 pub(crate) use image::{
     BlameArgs, DiffArgs, HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs,
-    LogoutArgs, LsArgs, PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, TagArgs, TreeArgs,
-    TreeFormat,
+    LogoutArgs, LsArgs, PruneArgs, PullArgs, PushArgs, RmArgs, SaveArgs, SearchArgs, TagArgs,
+    TreeArgs, TreeFormat,
 };
 use legacy::LegacyArgs;
 pub(crate) use limits::{LimitArgs, bytes_or_all};
+pub(crate) use oci::size as bytes;
 pub(crate) use run::{ForgetArgs, PsArgs, PullWhen, RunArgs};
 
 /// The whole command line.
@@ -66,6 +67,7 @@ Images:
   images      List images
   pull        Bring an image in from its registry
   push        Give an image to its registry
+  search      Find images on Docker Hub
   login       Keep a name and a password for a registry; `logout` forgets them
   tag         Give an image another name
   rmi         Remove images
@@ -113,6 +115,8 @@ pub(crate) enum Command {
     Pull(PullArgs),
     /// Give an image to its registry
     Push(PushArgs),
+    /// Find images on Docker Hub
+    Search(SearchArgs),
     /// Keep a name and a password for a registry
     Login(LoginArgs),
     /// Forget them
@@ -183,10 +187,10 @@ impl CommandLine {
     }
 }
 
-const COMMANDS: [&str; 26] = [
-    "push", "login", "logout", "explain", "cache", "builder", "buildx", "system", "store", "build",
-    "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history", "inspect", "pull", "save",
-    "load", "import", "version", "help",
+const COMMANDS: [&str; 27] = [
+    "search", "push", "login", "logout", "explain", "cache", "builder", "buildx", "system",
+    "store", "build", "b", "run", "ps", "rm", "image", "images", "rmi", "tag", "history",
+    "inspect", "pull", "save", "load", "import", "version", "help",
 ];
 
 /// `rbuild .` and `rbuild -f FILE .` mean `rbuild build …`: a first word that is no command but an
@@ -223,25 +227,6 @@ fn is_build(word: &OsStr, exists: impl Fn(&Path) -> bool) -> bool {
         _ if COMMANDS.contains(&text) => false,
         _ => text.starts_with('-') || text.contains('/') || exists(Path::new(word)),
     }
-}
-
-/// `64m`, `1g`, `512k`, `1048576`: base 1024, as docker reads memory.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    let lower = text.trim().to_lowercase();
-    let digits = lower.trim_end_matches('b').trim_end_matches('i');
-    let (digits, shift) = match digits.chars().last() {
-        Some('k') => (&digits[..digits.len() - 1], 10),
-        Some('m') => (&digits[..digits.len() - 1], 20),
-        Some('g') => (&digits[..digits.len() - 1], 30),
-        Some('t') => (&digits[..digits.len() - 1], 40),
-        _ => (digits, 0),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("`{text}` is no size; write 64m or 1g"))?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| format!("`{text}` is too large"))
 }
 
 #[cfg(test)]
@@ -317,22 +302,5 @@ mod tests {
         assert_eq!(run.words, ["busybox", "sh", "-c", "ls", "--rm"]);
         assert!(run.interactive && run.tty && run.rm);
         assert_eq!(run.env, ["A=1"]);
-    }
-
-    #[test]
-    fn sizes_are_base_1024() {
-        let table = [
-            ("1048576", 1 << 20),
-            ("64m", 64 << 20),
-            ("64MB", 64 << 20),
-            ("1gib", 1 << 30),
-            ("0", 0),
-        ];
-        for (text, size) in table {
-            assert_eq!(bytes(text), Ok(size), "{text}");
-        }
-        for text in ["", "m", "-1", "1.5m", "99999999999t"] {
-            assert!(bytes(text).is_err(), "{text}");
-        }
     }
 }

@@ -76,6 +76,7 @@ impl Packing {
             level: self.level,
             media_types: self.media_types.or(usual),
             annotations: Some(annotations),
+            ..SaveOptions::default()
         }
     }
 

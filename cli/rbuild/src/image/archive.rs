@@ -16,10 +16,14 @@ use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::output::{OutputError, print};
 use crate::progress::terminal::say;
+use crate::registries;
 
 /// Writes images to a file or to standard output.
 pub(crate) fn save(store: Store, args: &SaveArgs) -> Result<(), Fault> {
-    let options = SaveOptions::default();
+    let options = SaveOptions {
+        platforms: platforms(&args.platform)?,
+        ..SaveOptions::default()
+    };
     let to = args
         .output
         .as_deref()
@@ -66,13 +70,20 @@ pub(crate) fn write(
 /// Reads images from a file or from standard input.
 pub(crate) fn load(store: Store, args: &LoadArgs) -> Result<(), Fault> {
     let input = input(args.input.as_deref())?;
-    let snapshots = Snapshots::new(store);
-    let loaded = export::load(&snapshots, input)?;
+    let snapshots = registries::snapshots(store)?;
+    let loaded = export::load(&snapshots, input, &platforms(&args.platform)?)?;
     if !args.quiet {
         tell(&loaded)?;
     }
     snapshots.store().mark_synced(SYNC_LIMIT)?;
     Ok(())
+}
+
+fn platforms(words: &[String]) -> Result<Vec<Platform>, Fault> {
+    words
+        .iter()
+        .map(|text| super::platform(Some(text)))
+        .collect()
 }
 
 fn tell(loaded: &[Loaded]) -> Result<(), Fault> {
@@ -122,7 +133,7 @@ pub(crate) fn import(store: Store, args: &ImportArgs) -> Result<(), Fault> {
         Some(address) => download(&address)?,
         None => input(Some(args.file.as_path()).filter(|path| *path != Path::new("-")))?,
     };
-    let snapshots = Snapshots::new(store);
+    let snapshots = registries::snapshots(store)?;
     let id = export::import(&snapshots, input, &options)?;
     print(&format!("{id}\n"))?;
     snapshots.store().mark_synced(SYNC_LIMIT)?;

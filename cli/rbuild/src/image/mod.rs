@@ -12,6 +12,7 @@ mod prune;
 mod pull;
 mod push;
 mod rm;
+mod search;
 mod tag;
 mod tree;
 
@@ -34,6 +35,7 @@ pub(crate) use prune::prune;
 pub(crate) use pull::{Wanted, bring, platform, pull};
 pub(crate) use push::push;
 pub(crate) use rm::rm;
+pub(crate) use search::search;
 pub(crate) use tag::tag;
 pub(crate) use tree::tree;
 

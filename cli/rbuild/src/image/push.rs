@@ -1,9 +1,10 @@
 //! `push`: images into registries, told as docker tells it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use export::{PushError, PushState, PushWatch, Pushing, SaveOptions};
+use export::{Engine, PushError, PushState, PushWatch, Pushing, SaveOptions};
 use oci::{Digest, Platform, Reference};
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
@@ -11,6 +12,7 @@ use store::{ImageRecord, Store};
 
 use super::board::{Audience, Board, Status};
 use super::config;
+use super::pull::is_bare;
 use crate::args::PushArgs;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -20,20 +22,19 @@ use crate::registries;
 
 /// Gives images to their registry.
 pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
+    if let Some((engine, name)) = engine(&args.name)? {
+        return hand_over(store, &engine, name);
+    }
     let named: Reference = args
         .name
         .parse()
         .map_err(|error| Fault::from(anyhow::Error::new(error)).exit(Exit::Usage))?;
-    if named.digest().is_some() {
-        return Err(Fault::usage("cannot push a digest reference"));
-    }
-    let says_tag = args
-        .name
-        .rsplit('/')
-        .next()
-        .is_some_and(|it| it.contains(':'));
-    if args.all_tags && says_tag {
+    let is_bare = is_bare(&args.name);
+    if args.all_tags && !is_bare {
         return Err(Fault::usage("tag can't be used with --all-tags/-a"));
+    }
+    if is_bare && !args.all_tags && !args.quiet {
+        print("Using default tag: latest\n")?;
     }
     let platform: Option<Platform> = match &args.platform {
         Some(text) => Some(super::platform(Some(text))?),
@@ -43,10 +44,11 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
     for registry in &args.insecure {
         settings.allow_insecure(registry);
     }
+    let snapshots = Snapshots::limited(store, settings.limits);
     let client = Client::new(settings, Box::new(DockerConfig));
     let cancelled = Arc::new(AtomicBool::new(false));
     let give_up = Arc::clone(&cancelled);
-    let interrupt = Interrupt::watch(move || give_up.store(true, Ordering::SeqCst))
+    let interrupt = Interrupt::watch_briefly(move || give_up.store(true, Ordering::SeqCst))
         .map_err(anyhow::Error::new)?;
     if !args.quiet {
         print(&format!(
@@ -54,9 +56,11 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
             named.name()
         ))?;
     }
-    let snapshots = Snapshots::new(store);
     for reference in names(snapshots.store(), &named, args.all_tags)? {
-        let images = images(snapshots.store(), &reference, platform.as_ref())?;
+        let images = match reference.digest() {
+            Some(digest) => vec![of_digest(snapshots.store(), &reference, digest)?],
+            None => images(snapshots.store(), &reference, platform.as_ref())?,
+        };
         let audience = match args.quiet {
             true => Audience::Nobody,
             false => Audience::Output,
@@ -72,7 +76,8 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
             pushed => pushed?,
         };
         watch.0.finish()?;
-        let tag = reference.tag().unwrap_or_default();
+        let digest = pushed.digest.to_string();
+        let tag = reference.tag().unwrap_or(&digest);
         watch.0.line(&format!(
             "{tag}: digest: {} size: {}",
             pushed.digest, pushed.size
@@ -81,6 +86,54 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
             print(&format!("{reference}\n"))?;
         }
     }
+    Ok(Exit::Success)
+}
+
+/// The engine on this machine that `docker-daemon:NAME` and the like name, and the image.
+fn engine(text: &str) -> Result<Option<(Engine, &str)>, Fault> {
+    let Some((place, name)) = text.split_once(':') else {
+        return Ok(None);
+    };
+    let engine = match place {
+        "docker-daemon" => Engine::Docker(docker_socket(std::env::var("DOCKER_HOST").ok())?),
+        "containers-storage" => Engine::Podman,
+        "containerd" => Engine::Containerd,
+        _ => return Ok(None),
+    };
+    Ok(Some((engine, name)))
+}
+
+fn docker_socket(host: Option<String>) -> Result<PathBuf, Fault> {
+    let Some(host) = host.filter(|it| !it.is_empty()) else {
+        return Ok(PathBuf::from("/var/run/docker.sock"));
+    };
+    match host.strip_prefix("unix://") {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => Err(Fault::usage(format!(
+            "DOCKER_HOST is `{host}`: images go only to an engine on this machine, by unix://PATH"
+        ))),
+    }
+}
+
+/// Gives an image to another engine on this machine.
+fn hand_over(store: Store, engine: &Engine, name: &str) -> Result<Exit, Fault> {
+    let name: Reference = name
+        .parse()
+        .map_err(|error| Fault::from(anyhow::Error::new(error)).exit(Exit::Usage))?;
+    if store.image_named(&name)?.is_none() {
+        return Err(missing(&name.to_string()));
+    }
+    let interrupt = Interrupt::watch_briefly(|| {}).map_err(anyhow::Error::new)?;
+    let handed = export::hand_over(&registries::snapshots(store)?, &name, engine)?;
+    if let Some(exit) = interrupt.exit() {
+        return Ok(exit);
+    }
+    print(&format!(
+        "Loaded image: {} ({} of {} layers were there)\n",
+        name.familiar(),
+        handed.known,
+        handed.layers
+    ))?;
     Ok(Exit::Success)
 }
 
@@ -100,6 +153,19 @@ fn names(store: &Store, named: &Reference, all_tags: bool) -> Result<Vec<Referen
         return Err(missing(&named.name()));
     }
     Ok(names)
+}
+
+/// The image that registries know by a digest.
+fn of_digest(store: &Store, name: &Reference, digest: &Digest) -> Result<ImageRecord, Fault> {
+    let mut images = store.images()?.into_iter().map(|(image, _)| image);
+    let known = images.find(|it| it.manifest == Some(*digest));
+    known.ok_or_else(|| {
+        Fault::from(anyhow::anyhow!(
+            "An image does not exist locally with the digest: {}@{digest}",
+            name.name()
+        ))
+        .hint("`rbuild images --digests` lists what there is")
+    })
 }
 
 /// The images of a name: those of all platforms, or of one.

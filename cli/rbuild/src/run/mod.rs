@@ -22,7 +22,7 @@ use volume::Volume;
 
 /// Runs the container to its end, and ends as it does.
 pub(crate) fn run(store: Store, args: &RunArgs) -> Result<Exit, Fault> {
-    let snapshots = Snapshots::new(store);
+    let snapshots = registries::snapshots(store)?;
     let request = request(&snapshots, args).map_err(|fault| fault.exit(Exit::Usage))?;
     let notice = |text: &str| say(&format!("warning: {text}\n"));
     match container::run(&snapshots, request, &notice) {

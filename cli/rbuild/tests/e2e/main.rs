@@ -18,6 +18,7 @@ mod registries;
 mod remote;
 mod rootless;
 mod sharing;
+mod unwanted;
 
 use std::path::Path;
 

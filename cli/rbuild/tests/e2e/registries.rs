@@ -1,12 +1,15 @@
 //! Images from registries and into them, with the reference registry on the other side.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use kit::docker_registry::{Access, Server};
-use kit::rbuild::{Rbuild, finish, run};
+use kit::proxy::{Proxy, What};
+use kit::rbuild::{Rbuild, finish, run, signal};
+use kit::web::{Page, Web};
+use rustix::process::Signal;
 
 use super::{RBUILD, builds::verdicts, rbuild};
 
@@ -418,4 +421,230 @@ fn a_large_layer_is_not_unpacked_and_is_a_layer_all_the_same_as_root() {
         .success();
     assert_eq!(packed(&third), 1);
     assert_eq!(look(&third).stdout, seen);
+}
+
+#[test]
+fn a_pull_and_a_push_are_told_in_dockers_words_as_root() {
+    let server = Server::start(Access::Everybody);
+    let rbuild = rbuild();
+    rbuild.write("Dockerfile", "FROM busybox\nRUN echo hello > /a\n");
+    let name = format!("{}/team/app", server.address());
+    let build = ["build", "-q", "-t", &name, "."];
+    rbuild.run(build).success();
+    let said = |output: &str| output.replace(server.address(), "REGISTRY");
+    let pushed = said(&rbuild.run(["push", &name]).success().stdout);
+    let lines: Vec<&str> = pushed.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "Using default tag: latest",
+            "The push refers to repository [REGISTRY/team/app]"
+        ]
+    );
+    assert!(
+        lines.last().unwrap().starts_with("latest: digest: sha256:"),
+        "{pushed}"
+    );
+
+    let elsewhere = Rbuild::new(RBUILD);
+    let pulled = said(&elsewhere.run(["pull", &name]).success().stdout);
+    let lines: Vec<&str> = pulled.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "Using default tag: latest",
+            "latest: Pulling from REGISTRY/team/app"
+        ]
+    );
+    for state in [
+        "Pulling fs layer",
+        "Verifying Checksum",
+        "Download complete",
+        "Extracting",
+        "Pull complete",
+    ] {
+        assert_eq!(pulled.matches(state).count(), 2, "{state}\n{pulled}");
+    }
+    let [.., digest, status, last] = lines[..] else {
+        panic!("{pulled}")
+    };
+    assert!(digest.starts_with("Digest: sha256:"), "{digest}");
+    assert_eq!(
+        [status, last],
+        [
+            "Status: Downloaded newer image for REGISTRY/team/app:latest",
+            "REGISTRY/team/app:latest"
+        ]
+    );
+
+    let digest = digest.strip_prefix("Digest: ").unwrap();
+    let pinned = format!("{name}@{digest}");
+    let again = said(&elsewhere.run(["pull", &pinned]).success().stdout);
+    let expected = format!(
+        "REGISTRY/team/app@{digest}: Pulling from REGISTRY/team/app\nDigest: {digest}\nStatus: Image is up to date for REGISTRY/team/app@{digest}\nREGISTRY/team/app@{digest}\n"
+    );
+    assert_eq!(again, expected);
+    let quiet = said(&elsewhere.run(["pull", "-q", &name]).success().stdout);
+    assert_eq!(quiet, "REGISTRY/team/app:latest\n");
+}
+
+#[test]
+fn all_tags_of_a_repository_are_pulled_and_a_digest_is_pushed_without_one_as_root() {
+    let (server, rbuild, base) = served();
+    let name = base.strip_suffix(":v1").unwrap();
+    rbuild.run(["pull", "-q", &base]).success();
+    rbuild.run(["tag", &base, &format!("{name}:v2")]).success();
+    rbuild.run(["push", "-q", "-a", name]).success();
+
+    let elsewhere = Rbuild::new(RBUILD);
+    let pulled = elsewhere.run(["pull", "-a", name]).success().stdout;
+    for line in [
+        format!("v1: Pulling from {name}\n"),
+        format!("v2: Pulling from {name}\n"),
+        format!("Status: Downloaded newer image for {name}\n{name}\n"),
+    ] {
+        assert_eq!(pulled.matches(&line).count(), 1, "{line}\n{pulled}");
+    }
+    let listed = ["images", "--format", "{{.Tag}}", name];
+    assert_eq!(elsewhere.run(listed).success().stdout, "v1\nv2\n");
+    let again = elsewhere.run(["pull", "-a", name]).success().stdout;
+    assert!(again.contains(&format!("Status: Image is up to date for {name}\n")));
+    let both = elsewhere.run(["pull", "-a", &base]).failure(125).stderr;
+    assert_eq!(both, "error: tag can't be used with --all-tags/-a\n");
+    let none = format!("{}/no/such", server.address());
+    let none = elsewhere.run(["pull", "-a", &none]).failure(1).stderr;
+    assert!(none.contains("/no/such` not found"), "{none}");
+
+    let digest = pulled.split("Digest: ").nth(1).unwrap();
+    let digest = digest.lines().next().unwrap();
+    let pinned = format!("{}/other/place@{digest}", server.address());
+    let pushed = elsewhere.run(["push", &pinned]).success().stdout;
+    assert!(
+        pushed.contains(&format!("\n{digest}: digest: {digest} size: ")),
+        "{pushed}"
+    );
+    let look = format!("skopeo inspect --raw --tls-verify=false docker://{pinned}");
+    let looked = run(&mut elsewhere.shell(&look)).success().stdout;
+    assert!(looked.contains("schemaVersion"), "{looked}");
+    let tags = format!(
+        "skopeo list-tags --tls-verify=false docker://{}/other/place",
+        server.address()
+    );
+    run(&mut elsewhere.shell(&tags)).failure(1);
+    let unknown = format!("{}/other/place@sha256:{}", server.address(), "0".repeat(64));
+    let missing = elsewhere.run(["push", &unknown]).failure(1).stderr;
+    assert!(
+        missing.contains("An image does not exist locally with the digest"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_search_shows_what_the_registry_finds_as_root() {
+    let rbuild = Rbuild::new(RBUILD);
+    let hub = Web::start().unwrap();
+    let answer = r#"{"num_results":3,"query":"box","results":[
+        {"name":"some/box","description":"A box\nof two lines, of which one is so long that nobody reads it","star_count":3,"is_official":false,"is_automated":false},
+        {"name":"busybox","description":"Busybox base image.","star_count":3300,"is_official":true},
+        {"name":"evil/box","description":"\u001b[2Jclears","star_count":0,"is_official":false},
+        {"name":"no/description","star_count":1}]}"#;
+    hub.put("/v1/search", Page::new(answer));
+    let term = format!("{}/box", hub.host());
+    let search = |more: &[&str]| {
+        let line = ["search", &term];
+        rbuild.run(line.iter().chain(more)).success().stdout
+    };
+    assert_eq!(
+        search(&[]),
+        "\
+NAME             DESCRIPTION                                     STARS     OFFICIAL
+busybox          Busybox base image.                             3300      [OK]
+some/box         A box of two lines, of which one is so long …   3         
+no/description                                                   1         
+evil/box         clears                                          0         
+"
+    );
+    let official = [
+        "--filter=is-official=true",
+        "--format={{.Name}} {{.StarCount}}",
+    ];
+    assert_eq!(search(&official), "busybox 3300\n");
+    let liked = [
+        "-f",
+        "stars=3",
+        "--format",
+        "json",
+        "--limit",
+        "2",
+        "--no-trunc",
+    ];
+    assert_eq!(
+        search(&liked),
+        "{\"Description\":\"Busybox base image.\",\"IsOfficial\":\"[OK]\",\"Name\":\"busybox\",\"StarCount\":\"3300\"}\n{\"Description\":\"A box of two lines, of which one is so long that nobody reads it\",\"IsOfficial\":\"\",\"Name\":\"some/box\",\"StarCount\":\"3\"}\n"
+    );
+    let asked: Vec<String> = hub.asked().into_iter().map(|it| it.path).collect();
+    let queries: Vec<&String> = asked.iter().filter(|it| it.contains("search")).collect();
+    assert_eq!(queries[0], "/v1/search?q=box&n=25");
+    assert_eq!(queries[2], "/v1/search?q=box&n=2");
+
+    let refused = |line: &[&str], code: i32| {
+        rbuild
+            .run([&["search"], line].concat())
+            .failure(code)
+            .stderr
+    };
+    assert_eq!(
+        refused(&["--limit=101", "x"], 125),
+        "error: limit 101 is outside the range of [1, 100]\n"
+    );
+    assert_eq!(
+        refused(&["-f", "age=3", "x"], 125),
+        "error: invalid filter 'age'\nhint: known are stars= and is-official=\n"
+    );
+    assert_eq!(
+        refused(&["-f", "stars=many", "x"], 125),
+        "error: invalid filter 'stars=many'\n"
+    );
+    let server = Server::start(Access::Everybody);
+    let elsewhere = format!("{}/x", server.address());
+    assert_eq!(
+        refused(&[&elsewhere], 1),
+        format!(
+            "error: `{}` cannot be searched: it has no search as Docker Hub has\n",
+            server.address()
+        )
+    );
+    let dead = kit::docker_registry::free_address();
+    let silent = refused(&[&format!("{dead}/x")], 1);
+    assert!(
+        silent.starts_with("error: cannot reach `127.0.0.1`: "),
+        "{silent}"
+    );
+    assert_eq!(silent.lines().count(), 1, "{silent}");
+}
+
+#[test]
+fn a_pull_that_hangs_ends_when_it_is_told_to_and_leaves_nothing_as_root() {
+    let (server, rbuild, base) = served();
+    let proxy = Proxy::start(server.address());
+    proxy.trouble("GET /v2/lib/base/blobs/", 9, What::Stalls(100_000));
+    let name = base.replace(server.address(), &proxy.address());
+    let mut child = rbuild
+        .command(["pull", &name])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The second of the two that are asked for is the layer.
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Downloading") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "{line}");
+    }
+    signal(&child, Signal::INT).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+    assert_eq!(rbuild.run(["images", "-q"]).success().stdout, "");
+    rbuild.run(["pull", "-q", &base]).success();
 }

@@ -5,17 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use oci::Digest;
-use snapshot::Root;
+use oci::{Digest, Limits};
+use snapshot::{Root, Snapshots};
 use store::{BlobWriter, Store};
 use tar::EntryType;
 
 use super::LoadError;
-use crate::manifest::MAX_DOCUMENT;
 
 /// The documents an archive begins from.
 const DOCUMENTS: &[&str] = &["index.json", "manifest.json", "oci-layout", "repositories"];
-const MAX_ENTRIES: usize = 1 << 16;
 /// Links that lead to links; no writer of archives makes two.
 const MAX_LINKS: usize = 8;
 
@@ -23,6 +21,7 @@ const MAX_LINKS: usize = 8;
 /// image came to need go with it.
 pub(super) struct Archive<'a> {
     store: &'a Store,
+    limits: Limits,
     entries: BTreeMap<String, Entry>,
     /// Everything that was put into the store, named or not.
     stored: Vec<Digest>,
@@ -36,15 +35,11 @@ enum Entry {
 
 impl<'a> Archive<'a> {
     /// Reads a tar to its end, in whatever order it has its parts.
-    pub(super) fn read(store: &'a Store, tar: impl Read) -> Result<Self, LoadError> {
-        let mut archive = Self {
-            store,
-            entries: BTreeMap::new(),
-            stored: Vec::new(),
-        };
+    pub(super) fn read(snapshots: &'a Snapshots, tar: impl Read) -> Result<Self, LoadError> {
+        let mut archive = Self::empty(snapshots);
         let mut tar = tar::Archive::new(tar);
-        for entry in tar.entries().map_err(LoadError::Read)? {
-            archive.add(entry.map_err(LoadError::Read)?)?;
+        for entry in tar.entries().map_err(malformed)? {
+            archive.add(entry.map_err(malformed)?)?;
         }
         // Whoever writes into a pipe is not to be cut off at the end of what counts.
         io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(LoadError::Read)?;
@@ -52,17 +47,16 @@ impl<'a> Archive<'a> {
     }
 
     /// Reads an OCI layout's documents and blobs. Links are followed within the directory only.
-    pub(super) fn read_directory(store: &'a Store, directory: &Path) -> Result<Self, LoadError> {
+    pub(super) fn read_directory(
+        snapshots: &'a Snapshots,
+        directory: &Path,
+    ) -> Result<Self, LoadError> {
         let failed = |path: &Path| {
             let path = directory.join(path);
             move |source| LoadError::Open { path, source }
         };
         let root = Root::open(directory).map_err(failed(Path::new("")))?;
-        let mut archive = Self {
-            store,
-            entries: BTreeMap::new(),
-            stored: Vec::new(),
-        };
+        let mut archive = Self::empty(snapshots);
         for name in DOCUMENTS {
             match root.open_file(Path::new(name)) {
                 Ok(file) => archive.add_document(name, file)?,
@@ -84,6 +78,26 @@ impl<'a> Archive<'a> {
             archive.add_blob(name, size, file)?;
         }
         Ok(archive)
+    }
+
+    fn empty(snapshots: &'a Snapshots) -> Self {
+        Self {
+            store: snapshots.store(),
+            limits: *snapshots.limits(),
+            entries: BTreeMap::new(),
+            stored: Vec::new(),
+        }
+    }
+
+    /// How much is too much.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether a blob of a layout is there.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        let path = format!("blobs/sha256/{}", digest.hex());
+        self.entries.contains_key(&path)
     }
 
     fn add(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), LoadError> {
@@ -121,11 +135,12 @@ impl<'a> Archive<'a> {
 
     fn add_document(&mut self, path: &str, reader: impl Read) -> Result<(), LoadError> {
         let mut bytes = Vec::new();
+        let limit = self.limits.manifest;
         reader
-            .take(MAX_DOCUMENT + 1)
+            .take(limit.saturating_add(1))
             .read_to_end(&mut bytes)
             .map_err(LoadError::Read)?;
-        check_size(path, bytes.len() as u64)?;
+        check_size(path, bytes.len() as u64, limit)?;
         self.insert(path.to_owned(), Entry::Document(bytes))
     }
 
@@ -152,8 +167,8 @@ impl<'a> Archive<'a> {
     }
 
     fn insert(&mut self, path: String, entry: Entry) -> Result<(), LoadError> {
-        if self.entries.len() == MAX_ENTRIES {
-            return Err(LoadError::TooMany(MAX_ENTRIES));
+        if self.entries.len() as u64 >= self.limits.members {
+            return Err(LoadError::TooMany(self.limits.members));
         }
         match self.entries.insert(path.clone(), entry) {
             Some(_) => Err(LoadError::Twice { path }),
@@ -188,17 +203,18 @@ impl<'a> Archive<'a> {
         Err(missing())
     }
 
-    /// The bytes of a small blob.
+    /// The bytes of a blob that has at most `limit` of them.
     pub(super) fn small_blob(
         &self,
         path: &str,
         wanted_by: &str,
+        limit: u64,
     ) -> Result<(Digest, Vec<u8>), LoadError> {
         let (digest, size) = self.blob(path, wanted_by)?;
-        check_size(path, size)?;
+        check_size(path, size, limit)?;
         let mut bytes = Vec::new();
         let file: File = self.store.open_blob(&digest)?;
-        file.take(MAX_DOCUMENT)
+        file.take(limit)
             .read_to_end(&mut bytes)
             .map_err(LoadError::Read)?;
         Ok((digest, bytes))
@@ -211,6 +227,17 @@ impl Drop for Archive<'_> {
             tracing::debug!(%error, "left to the next collection");
         }
     }
+}
+
+/// What is wrong with a tar. Its reader puts what it stumbled over into its words, which may be anything.
+fn malformed(error: io::Error) -> LoadError {
+    const LONGEST: usize = 200;
+    let words = error.to_string();
+    let is_plain = words.len() <= LONGEST && !words.chars().any(char::is_control);
+    LoadError::Read(match is_plain {
+        true => error,
+        false => io::Error::new(error.kind(), "it is no tar"),
+    })
 }
 
 /// Copies all of `reader` into a blob. What fails is told apart: the input, or the store.
@@ -226,12 +253,12 @@ pub(super) fn fill(writer: &mut BlobWriter, reader: &mut dyn Read) -> Result<(),
     }
 }
 
-fn check_size(path: &str, size: u64) -> Result<(), LoadError> {
-    if size > MAX_DOCUMENT {
+fn check_size(path: &str, size: u64, limit: u64) -> Result<(), LoadError> {
+    if size > limit {
         return Err(LoadError::TooLarge {
             path: path.to_owned(),
             size,
-            limit: MAX_DOCUMENT,
+            limit,
         });
     }
     Ok(())

@@ -1,16 +1,13 @@
 //! Which images an archive holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use oci::{Digest, Platform, Reference};
+use oci::{Digest, ImageConfig, Platform, Reference};
 use serde::de::DeserializeOwned;
 
 use super::archive::Archive;
 use super::{LoadError, Pick};
 use crate::manifest::{Descriptor, DockerEntry, Document, Meaning};
-
-/// Indices within indices; docker writes two levels.
-const MAX_DEPTH: usize = 4;
 
 /// An image of an archive. Its blobs are there and of the right size; that the layers are what the
 /// config promises is not known yet.
@@ -21,7 +18,21 @@ pub(super) struct Found {
     pub(super) manifest: Option<Digest>,
     pub(super) manifest_path: String,
     pub(super) layers: Vec<FoundLayer>,
+}
+
+/// Images that an archive gives the same names: one, or one for each of several platforms.
+pub(super) struct Group {
+    pub(super) images: Vec<Found>,
     pub(super) names: Vec<Reference>,
+    /// The index that led to them, where one did.
+    pub(super) index: Option<Digest>,
+}
+
+impl Group {
+    fn is_of(&self, images: &[Found]) -> bool {
+        self.images.len() == images.len()
+            && self.images.iter().zip(images).all(|(a, b)| a.id == b.id)
+    }
 }
 
 /// A layer of an image of an archive.
@@ -30,9 +41,12 @@ pub(super) struct FoundLayer {
     pub(super) digest: Digest,
 }
 
-/// The images of an archive. If it is of both kinds, `index.json` says what there is and
-/// `manifest.json` may add names, but no other image.
-pub(super) fn images(archive: &Archive<'_>) -> Result<Vec<Found>, LoadError> {
+/// The images of an archive that are for `platforms`, or all. If it is of both kinds, `index.json`
+/// says what there is and `manifest.json` may add names, but no other image.
+pub(super) fn images(
+    archive: &Archive<'_>,
+    platforms: &[Platform],
+) -> Result<Vec<Group>, LoadError> {
     let index = archive.document("index.json");
     let docker = archive.document("manifest.json");
     let mut found = match (index, docker) {
@@ -42,20 +56,72 @@ pub(super) fn images(archive: &Archive<'_>) -> Result<Vec<Found>, LoadError> {
     };
     if let (Some(_), Some(docker)) = (index, docker) {
         for other in from_docker(archive, docker)? {
-            let known = found.iter_mut().find(|it| it.id == other.id);
-            add_names(
-                known.ok_or(LoadError::Disagree { id: other.id })?,
-                other.names,
-            );
+            join(&mut found, other)?;
         }
     }
     if found.is_empty() {
         return Err(LoadError::NoImage);
     }
+    if let Some(wanted) = platforms.first() {
+        for group in &mut found {
+            keep(group, platforms)?;
+        }
+        found.retain(|it| !it.images.is_empty());
+        if found.is_empty() {
+            return Err(LoadError::NoPlatform {
+                path: "index.json".to_owned(),
+                platform: wanted.clone(),
+            });
+        }
+    }
     Ok(found)
 }
 
-fn from_index(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Found>, LoadError> {
+/// Leaves the images for some platforms.
+fn keep(group: &mut Group, platforms: &[Platform]) -> Result<(), LoadError> {
+    let before = group.images.len();
+    let mut kept = Vec::new();
+    for image in group.images.drain(..) {
+        let config: ImageConfig = parse(&image.config_path, &image.config)?;
+        if platforms.contains(&config.platform()) {
+            kept.push(image);
+        }
+    }
+    group.images = kept;
+    if group.images.len() < before {
+        group.index = None;
+    }
+    Ok(())
+}
+
+/// Adds the names that Docker's list has for an image that is known.
+fn join(found: &mut Vec<Group>, other: Group) -> Result<(), LoadError> {
+    for image in other.images {
+        let has = |it: &&mut Group| it.images.iter().any(|known| known.id == image.id);
+        let known = found.iter_mut().find(has);
+        let known = known.ok_or(LoadError::Disagree { id: image.id })?;
+        if let [_] = known.images[..] {
+            add_names(known, other.names.iter().cloned());
+            continue;
+        }
+        // There, an image for several platforms is that of the host.
+        let names = other.names.iter();
+        let names: Vec<_> = names
+            .filter(|it| !known.names.contains(it))
+            .cloned()
+            .collect();
+        if !names.is_empty() {
+            found.push(Group {
+                images: vec![image],
+                names,
+                index: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn from_index(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Group>, LoadError> {
     let path = "index.json";
     let document: Document = parse(path, bytes)?;
     let Meaning::Index(entries) = meaning(path, document)? else {
@@ -64,16 +130,80 @@ fn from_index(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Found>, LoadErr
             why: "it is a manifest instead of an index",
         });
     };
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<Group> = Vec::new();
     for entry in entries.iter().filter(|it| !it.is_attestation()) {
-        let mut image = from_descriptor(archive, entry, path, (1, &Platform::host()))?;
-        add_names(&mut image, name_of(entry)?);
-        match found.iter_mut().find(|it| it.id == image.id) {
-            Some(known) => add_names(known, image.names),
-            None => found.push(image),
+        let mut all = All {
+            archive,
+            images: Vec::new(),
+            seen: HashSet::new(),
+        };
+        all.add(entry, path, 1)?;
+        let images = all.images;
+        let name = name_of(entry)?;
+        match found.iter_mut().find(|it| it.is_of(&images)) {
+            Some(known) => add_names(known, name),
+            None => found.push(Group {
+                index: (images[0].manifest != Some(entry.digest)).then_some(entry.digest),
+                images,
+                names: name.into_iter().collect(),
+            }),
         }
     }
     Ok(found)
+}
+
+/// All images that a descriptor leads to.
+struct All<'a> {
+    archive: &'a Archive<'a>,
+    images: Vec<Found>,
+    /// What was looked at: what comes again says nothing new.
+    seen: HashSet<Digest>,
+}
+
+impl All<'_> {
+    fn add(
+        &mut self,
+        descriptor: &Descriptor,
+        wanted_by: &str,
+        depth: u64,
+    ) -> Result<(), LoadError> {
+        if !self.seen.insert(descriptor.digest) {
+            return Ok(());
+        }
+        let (path, _) = blob_of(self.archive, descriptor, wanted_by)?;
+        let limit = self.archive.limits().manifest;
+        let (digest, bytes) = self.archive.small_blob(&path, wanted_by, limit)?;
+        let entries = match meaning(&path, parse(&path, &bytes)?)? {
+            Meaning::Manifest { config, layers } => {
+                let image = image_of(self.archive, (path, digest), &config, &layers)?;
+                if self.images.iter().all(|it| it.id != image.id) {
+                    self.images.push(image);
+                }
+                return Ok(());
+            }
+            Meaning::Index(_) if depth >= self.archive.limits().indices => {
+                return Err(LoadError::Ambiguous {
+                    path,
+                    why: "indices are nested too deep",
+                });
+            }
+            Meaning::Index(entries) => entries,
+        };
+        let before = self.images.len();
+        let images = entries.iter().filter(|it| !it.is_attestation());
+        // Whoever saves one platform of several leaves the others in the index.
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            images.partition(|it| self.archive.has(&it.digest));
+        for entry in &here {
+            self.add(entry, &path, depth + 1)?;
+        }
+        match elsewhere.first() {
+            Some(missing) if self.images.len() == before => {
+                blob_of(self.archive, missing, &path).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The image a descriptor leads to, through an index to the one that runs on `platform`.
@@ -81,31 +211,14 @@ fn from_descriptor(
     archive: &Archive<'_>,
     descriptor: &Descriptor,
     wanted_by: &str,
-    (depth, platform): (usize, &Platform),
+    (depth, platform): (u64, &Platform),
 ) -> Result<Found, LoadError> {
     let (path, _) = blob_of(archive, descriptor, wanted_by)?;
-    let (digest, bytes) = archive.small_blob(&path, wanted_by)?;
+    let limit = archive.limits().manifest;
+    let (digest, bytes) = archive.small_blob(&path, wanted_by, limit)?;
     match meaning(&path, parse(&path, &bytes)?)? {
-        Meaning::Manifest { config, layers } => {
-            let (config_path, id) = blob_of(archive, &config, &path)?;
-            let (_, config) = archive.small_blob(&config_path, &path)?;
-            let layer = |it: &Descriptor| {
-                let (path, digest) = blob_of(archive, it, &path)?;
-                Ok(FoundLayer { path, digest })
-            };
-            let layers = layers.iter().map(layer).collect::<Result<_, LoadError>>()?;
-            let manifest = Some(digest);
-            Ok(Found {
-                id,
-                config,
-                config_path,
-                manifest,
-                manifest_path: path,
-                layers,
-                names: Vec::new(),
-            })
-        }
-        Meaning::Index(_) if depth == MAX_DEPTH => Err(LoadError::Ambiguous {
+        Meaning::Manifest { config, layers } => image_of(archive, (path, digest), &config, &layers),
+        Meaning::Index(_) if depth >= archive.limits().indices => Err(LoadError::Ambiguous {
             path,
             why: "indices are nested too deep",
         }),
@@ -114,6 +227,30 @@ fn from_descriptor(
             from_descriptor(archive, entry, &path, (depth + 1, platform))
         }
     }
+}
+
+/// The image of a manifest.
+fn image_of(
+    archive: &Archive<'_>,
+    (path, digest): (String, Digest),
+    config: &Descriptor,
+    layers: &[Descriptor],
+) -> Result<Found, LoadError> {
+    let (config_path, id) = blob_of(archive, config, &path)?;
+    let (_, config) = archive.small_blob(&config_path, &path, archive.limits().config)?;
+    let layer = |it: &Descriptor| {
+        let (path, digest) = blob_of(archive, it, &path)?;
+        Ok(FoundLayer { path, digest })
+    };
+    let layers = layers.iter().map(layer).collect::<Result<_, LoadError>>()?;
+    Ok(Found {
+        id,
+        config,
+        config_path,
+        manifest: Some(digest),
+        manifest_path: path,
+        layers,
+    })
 }
 
 /// The entry for `platform`, or the only one.
@@ -237,12 +374,12 @@ fn name_of(entry: &Descriptor) -> Result<Option<Reference>, LoadError> {
         .transpose()
 }
 
-fn from_docker(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Found>, LoadError> {
+fn from_docker(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Group>, LoadError> {
     let path = "manifest.json";
     let entries: Vec<DockerEntry> = parse(path, bytes)?;
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<Group> = Vec::new();
     for entry in entries {
-        let (id, config) = archive.small_blob(&entry.config, path)?;
+        let (id, config) = archive.small_blob(&entry.config, path, archive.limits().config)?;
         let promised = entry.config.rsplit('/').next().unwrap_or_default();
         let promised = promised.strip_suffix(".json").unwrap_or(promised);
         if format!("sha256:{promised}")
@@ -272,28 +409,32 @@ fn from_docker(archive: &Archive<'_>, bytes: &[u8]) -> Result<Vec<Found>, LoadEr
             .iter()
             .map(|it| name(path, it))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut image = Found {
+        let images = vec![Found {
             id,
             config,
             config_path: entry.config,
             manifest: None,
             manifest_path: path.to_owned(),
             layers,
-            names: Vec::new(),
-        };
-        add_names(&mut image, names);
-        match found.iter_mut().find(|it| it.id == id) {
-            Some(known) => add_names(known, image.names),
-            None => found.push(image),
-        }
+        }];
+        let known = found.iter().position(|it| it.is_of(&images));
+        let at = known.unwrap_or_else(|| {
+            found.push(Group {
+                images,
+                names: Vec::new(),
+                index: None,
+            });
+            found.len() - 1
+        });
+        add_names(&mut found[at], names);
     }
     Ok(found)
 }
 
-fn add_names(image: &mut Found, names: impl IntoIterator<Item = Reference>) {
+fn add_names(group: &mut Group, names: impl IntoIterator<Item = Reference>) {
     for name in names {
-        if !image.names.contains(&name) {
-            image.names.push(name);
+        if !group.names.contains(&name) {
+            group.names.push(name);
         }
     }
 }

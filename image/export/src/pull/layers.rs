@@ -8,14 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use oci::media_type::Compression;
-use oci::{Digest, Key, KeyHasher, Reference};
+use oci::{Digest, Key, KeyHasher, Limits, Reference};
 use registry::Client;
 use snapshot::{ApplyError, Received, Snapshots};
 use store::{KeyLock, SnapshotId, Store};
 
 use super::{LayerState, PullError, PullWatch, RemoteImage, RemoteLayer};
 use crate::ahead::ahead;
-use crate::compress::decoder;
+use crate::compress::decoder_within;
 use crate::origins::Origins;
 
 /// How many layers are fetched at once, as docker does.
@@ -95,6 +95,9 @@ pub fn fetch_layers(
     // Nobody collects what the new layers stand on.
     let mut lease = top.map(|top| store.lease(&[top], &[])).transpose()?;
     for layer in missing {
+        watch.layer(&layer.blob, LayerState::Wanted);
+    }
+    for layer in missing.iter().skip(PARALLEL) {
         watch.layer(&layer.blob, LayerState::Waiting);
     }
     let fetching = Fetching {
@@ -216,6 +219,7 @@ pub fn fetch_blob(
             read += count as u64;
             watch.layer(blob, LayerState::Downloading(read, size));
         }
+        watch.layer(blob, LayerState::Verifying);
         writer.commit_expected(blob)?;
         blobs.gave(store, blob)?;
     }
@@ -273,7 +277,10 @@ fn make(
     let (id, compression) = match came {
         Came::Whole(received, compression) => (received.place(parent), compression),
         Came::Blob => {
-            let (packing, tar) = opened(store.open_blob(&layer.blob)?, &layer.blob)?;
+            let (packing, tar) = {
+                let blob = store.open_blob(&layer.blob)?;
+                opened(blob, &layer.blob, snapshots.limits())?
+            };
             let unpack = |tar: &mut dyn Read| snapshots.apply(parent, tar, Some(layer.diff_id));
             (ahead(tar, unpack), packing)
         }
@@ -288,12 +295,13 @@ fn make(
 fn opened<'a>(
     blob: impl Read + Send + 'a,
     digest: &Digest,
+    limits: &Limits,
 ) -> Result<(Compression, Box<dyn Read + Send + 'a>), PullError> {
     let failed = |source| PullError::Fetch {
         digest: *digest,
         source,
     };
-    let (packing, tar) = decoder(blob).map_err(failed)?;
+    let (packing, tar) = decoder_within(blob, limits).map_err(failed)?;
     match packing.layer() {
         Some(compression) => Ok((compression, tar)),
         None => Err(failed(io::Error::other(

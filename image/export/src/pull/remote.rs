@@ -10,9 +10,6 @@ use store::Store;
 use super::PullError;
 use super::memory::Memory;
 
-/// The largest config that is read.
-const MAX_CONFIG: u64 = 8 << 20;
-
 /// An image in a registry, known by its manifest and config. Its layers are where they are.
 #[derive(Debug, Clone)]
 pub struct RemoteImage {
@@ -197,10 +194,17 @@ impl RemoteImage {
             Digest::try_from(descriptor.digest()).map_err(|error| bad(error.to_string()))
         };
         let id = digest_of(manifest.config())?;
-        let size = manifest.config().size();
-        if size > MAX_CONFIG {
+        let limits = source.client.limits();
+        let (layers, most) = (manifest.layers().len() as u64, limits.layers);
+        if layers > most {
             return Err(bad(format!(
-                "its config has {size} bytes, more than the {MAX_CONFIG} it may have"
+                "it has {layers} layers, more than the {most} an image may have"
+            )));
+        }
+        let (size, most) = (manifest.config().size(), limits.config);
+        if size > most {
+            return Err(bad(format!(
+                "its config has {size} bytes, more than the {most} it may have"
             )));
         }
         let config_bytes = source.config(&id, size)?;

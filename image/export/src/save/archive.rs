@@ -78,6 +78,11 @@ impl<'a> ArchiveWriter<'a> {
         Ok(archive)
     }
 
+    /// The store that it is written from.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The directory, where the archive is one.
     pub(crate) fn layout(&self) -> Option<&LayoutDirectory> {
         match &self.target {

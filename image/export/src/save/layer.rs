@@ -42,9 +42,15 @@ pub(super) fn write(
         return Ok(there.clone());
     }
     let compression = options.compression.unwrap_or(Compression::None);
+    if options.known.contains(&wanted.diff_id) {
+        return measured(snapshots, &wanted);
+    }
     let descriptor = match find(snapshots.store(), options, &wanted)? {
         Source::Blob(digest, compression) => {
-            let size = archive.stored_blob(&digest)?;
+            let size = match options.known.contains(&digest) {
+                true => snapshots.store().blob_size(&digest)?,
+                false => archive.stored_blob(&digest)?,
+            };
             Descriptor::new(MediaTypes::Oci.layer(compression), digest, size)
         }
         source => {
@@ -61,6 +67,23 @@ pub(super) fn write(
     };
     archive.layers.insert(wanted.diff_id, descriptor.clone());
     Ok(descriptor)
+}
+
+/// The layer unpacked, as a reader knows it who has it: only its length has to be found out.
+fn measured(snapshots: &Snapshots, wanted: &Wanted) -> Result<Descriptor, SaveError> {
+    let unpacked = SaveOptions {
+        compression: Some(Compression::None),
+        ..SaveOptions::default()
+    };
+    let source = find(snapshots.store(), &unpacked, wanted)?;
+    let (digest, size) = pump(&mut io::sink(), Some(wanted.diff_id), &mut |out| {
+        produce(snapshots, &source, &wanted.diff_id, out)
+    })?;
+    Ok(Descriptor::new(
+        MediaTypes::Oci.layer(Compression::None),
+        digest,
+        size,
+    ))
 }
 
 /// The layer as a packed blob of the store, made now if there is none: with gzip, unless `options`

@@ -42,6 +42,7 @@ pub(super) fn receive(
         return Err(failure);
     }
     rest.map_err(|source| failed(&layer.blob, source))?;
+    watch.layer(&layer.blob, LayerState::Verifying);
     coming.writer.commit_expected(&layer.blob)?;
     blobs.gave(store, &layer.blob)?;
     watch.layer(&layer.blob, LayerState::Downloaded);
@@ -53,7 +54,7 @@ fn read<'a>(
     layer: &RemoteLayer,
     blob: impl Read + Send + 'a,
 ) -> Result<(Received, Compression), PullError> {
-    let (compression, tar) = opened(blob, &layer.blob)?;
+    let (compression, tar) = opened(blob, &layer.blob, snapshots.limits())?;
     let received = ahead(tar, |tar| snapshots.receive(tar, Some(layer.diff_id)));
     match received {
         Ok(received) => Ok((received, compression)),

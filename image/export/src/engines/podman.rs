@@ -1,0 +1,81 @@
+//! Podman's storage, by way of a layout that it pulls from.
+
+use std::collections::BTreeSet;
+
+use oci::Digest;
+use oci::config::chain_ids;
+use oci::media_type::Compression;
+use serde::Deserialize;
+
+use super::{HandOverError, Handed, Handing, run};
+use crate::save::{self, Output, SaveOptions};
+
+const PODMAN: &str = "podman";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    #[serde(rename = "RootFS")]
+    root_fs: RootFs,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    layers: Option<Vec<Digest>>,
+}
+
+pub(super) fn hand_over(handing: &Handing<'_>) -> Result<Handed, HandOverError> {
+    let known = handing.known_chains(&chains()?);
+    let handed = handing.handed(&known);
+    match pull(handing, known) {
+        // An image may have gone since we asked.
+        Err(HandOverError::Failed { .. }) if handed.known > 0 => {
+            pull(handing, BTreeSet::new())?;
+            Ok(Handed { known: 0, ..handed })
+        }
+        pulled => pulled.map(|()| handed),
+    }
+}
+
+fn pull(handing: &Handing<'_>, known: BTreeSet<Digest>) -> Result<(), HandOverError> {
+    let store = handing.snapshots.store();
+    let directory = store.tmp_dir()?;
+    let layout = directory.path().join("layout");
+    let options = SaveOptions {
+        // Unpacked, a layer is known by its diff id.
+        compression: Some(Compression::None),
+        known,
+        ..SaveOptions::default()
+    };
+    let words = [handing.name.to_string()];
+    save::save(handing.snapshots, &words, &options, Output::Layout(&layout))?;
+    let tag = handing.name.tag().unwrap_or("latest");
+    let from = format!("oci:{}:{tag}", layout.display());
+    let said = run(PODMAN, &["pull", "--quiet", &from], None)?;
+    let id = said.lines().last().unwrap_or_default().trim();
+    let name = handing.name.to_string();
+    run(PODMAN, &["tag", id, &name], None)?;
+    // What podman calls an image after the place it came from.
+    let place = format!("localhost{}:{tag}", layout.display());
+    let _ = run(PODMAN, &["untag", id, &place], None);
+    Ok(())
+}
+
+/// The chains of layers of all of podman's images.
+fn chains() -> Result<BTreeSet<Digest>, HandOverError> {
+    let listed = run(PODMAN, &["images", "--all", "--quiet", "--no-trunc"], None)?;
+    let ids: BTreeSet<&str> = listed.lines().collect();
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut args = vec!["image", "inspect"];
+    args.extend(ids);
+    // One that has gone since fails all of it; then nothing is known.
+    let inspected = run(PODMAN, &args, None).unwrap_or_default();
+    let images: Vec<Inspected> = serde_json::from_str(&inspected).unwrap_or_default();
+    let chains = images
+        .into_iter()
+        .flat_map(|it| chain_ids(&it.root_fs.layers.unwrap_or_default()));
+    Ok(chains.collect())
+}
