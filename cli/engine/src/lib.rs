@@ -57,7 +57,7 @@ pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use forecast::{Forecast, Foreseen, Verdict};
 pub use leaks::{Leak, Leaks};
 pub use lower::{ContextNameError, known_as as context_name};
-pub use ops::Cancel;
+pub use ops::{AgentFrom, Cancel, KeyError, Keys};
 pub use output::Built;
 pub use request::{Allowed, Files, NoCache, Output, Pull, Push, Request, SecretFrom};
 pub use sizes::{Growth, ImageSize, LayerSize, SizeLimits};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use export::{Annotations, SaveOptions};
 use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
+use ops::AgentFrom;
 use remote::{Backend, CacheTo};
 
 use crate::{Cancel, ContextFrom, DockerfileFrom, Leaks, NamedFrom, SizeLimits};
@@ -50,8 +51,8 @@ pub struct Request {
     pub strict_args: bool,
     /// `--secret`, ids to where the values are.
     pub secrets: BTreeMap<String, SecretFrom>,
-    /// `--ssh`, ids to sockets of agents.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--ssh`, ids to agents.
+    pub ssh: BTreeMap<String, AgentFrom>,
     /// `--tag`
     pub tags: Vec<Reference>,
     /// `--output`; an image in the store where there is none.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ops::AgentFrom;
+
 use crate::context::local_name;
 use crate::{ContextFrom, NamedFrom, Request, SecretFrom};
 
@@ -34,7 +36,7 @@ impl ops::Session for Request {
         }
     }
 
-    fn ssh(&self, id: &str) -> Option<PathBuf> {
+    fn ssh(&self, id: &str) -> Option<AgentFrom> {
         self.ssh.get(id).cloned()
     }
 }

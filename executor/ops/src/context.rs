@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use solve::progress::Stream;
 use store::Spent;
 
-use crate::Cancel;
+use crate::{AgentFrom, Cancel};
 
 /// How many bytes a step may write before the rest is left out, where nobody says otherwise: 2 MiB, as with BuildKit.
 pub const LOG_LIMIT: u64 = 2 << 20;
@@ -32,6 +32,6 @@ pub trait Session: Send + Sync {
     /// The value of the secret `id`, if there is one.
     fn secret(&self, id: &str) -> Option<Vec<u8>>;
 
-    /// The socket of the ssh agent `id`, if there is one.
-    fn ssh(&self, id: &str) -> Option<PathBuf>;
+    /// What the ssh agent `id` is, if there is one.
+    fn ssh(&self, id: &str) -> Option<AgentFrom>;
 }

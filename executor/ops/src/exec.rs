@@ -1,6 +1,5 @@
 //! Runs the process of an exec op in a sandbox on its mounts.
 
-mod agent;
 mod foreign;
 mod laps;
 mod mounts;
@@ -119,7 +118,7 @@ pub enum ExecError {
     #[error("secret {0}: not found")]
     NoSecret(String),
     /// The session lacks an agent.
-    #[error("ssh agent {0}: not found; name its socket with `--ssh`")]
+    #[error("ssh agent {0}: not found; name its socket or its keys with `--ssh`")]
     NoAgent(String),
     /// Comes later.
     #[error("{0} is not supported yet")]

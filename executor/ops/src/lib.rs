@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows of keys or order: what is asked for is done.
 
+mod agent;
 mod cancel;
 mod checksum;
 mod context;
@@ -24,6 +25,7 @@ use snapshot::{Local, Snapshots};
 use solve::Selector;
 use store::{SnapshotId, Store};
 
+pub use agent::{AgentFrom, KeyError, Keys};
 pub use cancel::{Cancel, Cancellable, OnCancel};
 pub use checksum::ChecksumError;
 pub use context::{Context, LOG_LIMIT, Session};

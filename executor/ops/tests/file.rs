@@ -35,7 +35,7 @@ impl Session for Lent {
         None
     }
 
-    fn ssh(&self, _: &str) -> Option<PathBuf> {
+    fn ssh(&self, _: &str) -> Option<ops::AgentFrom> {
         None
     }
 }

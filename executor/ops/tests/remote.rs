@@ -40,7 +40,7 @@ impl Session for Lent<'_> {
         Some(self.0.get(id)?.clone().into_bytes())
     }
 
-    fn ssh(&self, _: &str) -> Option<PathBuf> {
+    fn ssh(&self, _: &str) -> Option<ops::AgentFrom> {
         None
     }
 }

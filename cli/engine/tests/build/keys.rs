@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::time::{Duration, SystemTime};
 
-use engine::{Allowed, ContextFrom, NoCache, Request, SecretFrom};
+use engine::{AgentFrom, Allowed, ContextFrom, NoCache, Request, SecretFrom};
 use llb::op::Network;
 
 use crate::room::Room;
@@ -576,9 +576,8 @@ fn as_root_of_a_run_its_surroundings_count_and_not_what_it_borrows() {
             what: "which agent",
             dockerfile: "FROM busybox\nRUN --mount=type=ssh echo 1 > /1\n",
             change: |room, request| {
-                request
-                    .ssh
-                    .insert("default".to_owned(), room.home().join("agent"));
+                let agent = AgentFrom::Socket(room.home().join("agent"));
+                request.ssh.insert("default".to_owned(), agent);
             },
             ran: NOTHING,
         },

@@ -68,7 +68,8 @@ pub(crate) struct BuildArgs {
     /// A secret for RUN --mount=type=secret: `id=ID[,src=FILE|,env=VARIABLE]`
     #[arg(long, value_name = "SPEC", help_heading = "What RUN sees")]
     pub(crate) secret: Vec<String>,
-    /// An agent for RUN --mount=type=ssh: `default` or `ID=SOCKET`
+    /// Keys for RUN --mount=type=ssh and for git: `default` is the agent that runs, `ID=SOCKET` another,
+    /// and `ID=FILE[,FILE]` are keys themselves
     #[arg(long, value_name = "SPEC", help_heading = "What RUN sees")]
     pub(crate) ssh: Vec<String>,
     /// The network of RUN: default (its own, with NAT), none or host

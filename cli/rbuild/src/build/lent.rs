@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use engine::{AgentFrom, KeyError, Keys};
+
+use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::spec::fields;
 
@@ -70,27 +73,83 @@ impl SecretSpec {
     }
 }
 
-/// Reads one `--ssh` into its id and a socket: `default` is the agent that runs, `ID=SOCKET` another.
+/// Reads one `--ssh` into its id and an agent: `default` is the agent that runs, `ID=SOCKET` another,
+/// and for `ID=KEY[,KEY]` rbuild is one.
 pub(crate) fn agent(
     text: &str,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<(String, PathBuf), Fault> {
-    let (id, socket) = text
-        .split_once('=')
-        .map_or((text, None), |(id, socket)| (id, Some(socket.to_owned())));
-    let socket = socket
-        .or_else(|| variable("SSH_AUTH_SOCK"))
-        .filter(|it| !it.is_empty());
-    let socket = socket.ok_or_else(|| {
-        Fault::usage(format!("`--ssh {text}`: no agent runs here"))
-            .hint("start one with ssh-agent, or write --ssh ID=SOCKET")
-    })?;
-    if !is_socket(Path::new(&socket)) {
-        return Err(Fault::usage(format!(
-            "`--ssh {text}`: `{socket}` is no socket; keys are not supported yet"
-        )));
+) -> Result<(String, AgentFrom), Fault> {
+    let wrong = |why: String| Fault::usage(format!("`--ssh {text}`: {why}"));
+    let (id, rest) = text.split_once('=').unwrap_or((text, ""));
+    if id.contains('/') {
+        return Err(wrong("no id stands before the path".to_owned())
+            .hint(format!("write --ssh default={text}")));
     }
-    Ok((id.to_owned(), socket.into()))
+    let is_option = |it: &&str| it.starts_with("raw=");
+    let (options, paths): (Vec<_>, Vec<_>) = rest
+        .split(',')
+        .filter(|it| !it.is_empty())
+        .partition(is_option);
+    let is_raw = match options[..] {
+        [] | ["raw=false"] => false,
+        ["raw=true"] => true,
+        _ => {
+            return Err(wrong(
+                "`raw` is true or false, and stands there once".to_owned(),
+            ));
+        }
+    };
+    let mut paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
+    if paths.is_empty() {
+        let running = variable("SSH_AUTH_SOCK").filter(|it| !it.is_empty());
+        let running = running.ok_or_else(|| {
+            wrong("no agent runs here".to_owned())
+                .hint("start one with ssh-agent, or write --ssh ID=SOCKET or --ssh ID=KEY")
+        })?;
+        paths.push(running.into());
+        if !is_socket(&paths[0]) {
+            let there = paths[0].display();
+            return Err(wrong(format!(
+                "$SSH_AUTH_SOCK is `{there}`, which is no socket"
+            )));
+        }
+    }
+    let socket = paths.iter().find(|it| is_socket(it)).cloned();
+    let from = match (socket, is_raw) {
+        (Some(socket), _) if paths.len() > 1 => {
+            let socket = socket.display();
+            return Err(wrong(format!(
+                "`{socket}` is a socket, and a socket stands alone"
+            )));
+        }
+        (Some(socket), false) => AgentFrom::Socket(socket),
+        (Some(socket), true) => AgentFrom::Raw(socket),
+        (None, true) => return Err(wrong("with `raw` it is a socket that is needed".to_owned())),
+        (None, false) => AgentFrom::Keys(Keys::read(&paths).map_err(|it| unusable(text, it))?),
+    };
+    let id = if id.is_empty() { "default" } else { id };
+    Ok((id.to_owned(), from))
+}
+
+/// Says what to do about a key that cannot be used.
+fn unusable(text: &str, error: KeyError) -> Fault {
+    let hint = match &error {
+        KeyError::Encrypted { path } => Some(format!(
+            "give it to an agent with `ssh-add {}`, and write --ssh with the id alone",
+            path.display()
+        )),
+        KeyError::Form { path } => Some(format!(
+            "`ssh-keygen -p -f {}` writes an older key anew",
+            path.display()
+        )),
+        _ => None,
+    };
+    let fault = anyhow::Error::from(error).context(format!("`--ssh {text}`"));
+    let fault = Fault::from(fault).exit(Exit::Usage);
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
 }
 
 const SECRET: &str = "write --secret id=ID, id=ID,src=FILE or id=ID,env=VARIABLE";
@@ -178,9 +237,75 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_is_a_socket() {
-        let words = |text: &str| agent(text, |_| None).unwrap_err().words();
-        assert!(words("default").starts_with("error: `--ssh default`: no agent runs here\n"));
-        assert!(words("git=/etc/passwd").contains("is no socket"));
+    fn an_agent_is_a_socket_or_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let _listener = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for arguments in [
+            ["-t", "ed25519", "-N", "", "-f", &path("key")],
+            ["-t", "ecdsa", "-N", "open", "-f", &path("closed")],
+        ] {
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            let made = keygen.arg("-q").args(arguments).status();
+            assert!(made.expect("openssh-client is installed").success());
+        }
+        std::fs::write(path("text"), "text").unwrap();
+        let socket = path("socket");
+        let variable = |name: &str| (name == "SSH_AUTH_SOCK").then(|| socket.clone());
+        let words = |text: &str| {
+            let text = text.replace('@', &path(""));
+            let said = match agent(&text, variable) {
+                Ok((id, AgentFrom::Keys(_))) => format!("{id}: keys"),
+                Ok((id, from)) => format!("{id}: {from:?}"),
+                Err(fault) => fault.words(),
+            };
+            said.replace(&path(""), "@")
+        };
+        let table = [
+            ("default", "default: Socket(\"@socket\")"),
+            ("=@socket", "default: Socket(\"@socket\")"),
+            ("git=@socket,raw=true", "git: Raw(\"@socket\")"),
+            ("git=@key", "git: keys"),
+            ("git=@key,@key", "git: keys"),
+            (
+                "git=@key,@socket",
+                "error: `--ssh git=@key,@socket`: `@socket` is a socket, and a socket stands alone",
+            ),
+            (
+                "git=@key,raw=true",
+                "error: `--ssh git=@key,raw=true`: with `raw` it is a socket that is needed",
+            ),
+            (
+                "git=raw=maybe",
+                "error: `--ssh git=raw=maybe`: `raw` is true or false, and stands there once",
+            ),
+            (
+                "@key",
+                "error: `--ssh @key`: no id stands before the path\nhint: write --ssh default=@key",
+            ),
+            (
+                "git=@key.pub",
+                "error: `--ssh git=@key.pub`: `@key.pub` is a public key, the private one is needed",
+            ),
+            (
+                "git=@none",
+                "error: `--ssh git=@none`: cannot read the key `@none`: No such file or directory",
+            ),
+            (
+                "git=@closed",
+                "error: `--ssh git=@closed`: the key `@closed` has a passphrase, and rbuild asks for none\n\
+                             hint: give it to an agent with `ssh-add @closed`, and write --ssh with the id alone",
+            ),
+            (
+                "git=@text",
+                "error: `--ssh git=@text`: `@text` is no private key in OpenSSH's form\n\
+                           hint: `ssh-keygen -p -f @text` writes an older key anew",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(words(text).trim_end(), expected, "{text}");
+        }
+        let alone = agent("default", |_| None).unwrap_err().words();
+        assert!(alone.starts_with("error: `--ssh default`: no agent runs here\n"));
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::{
-    ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request, SecretFrom, SizeLimits,
+    AgentFrom, ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request, SecretFrom,
+    SizeLimits,
 };
 use export::{Annotations, SaveOptions};
 use oci::{Platform, Reference};
@@ -75,7 +76,7 @@ impl Meant {
             allowed: allow::allowed(&args.allow, network(args.network))?,
             strict_args: args.strict_args,
             secrets: secrets.collect::<Result<BTreeMap<_, _>, _>>()?,
-            ssh: ssh.collect::<Result<BTreeMap<_, _>, _>>()?,
+            ssh: agents(ssh)?,
             tags: tags(args, &outputs)?,
             outputs: engine_outputs(&outputs, &annotations)?,
             stored: of_store(&outputs, &annotations),
@@ -193,6 +194,21 @@ fn contexts(texts: &[String]) -> Result<BTreeMap<String, NamedFrom>, Fault> {
         contexts.insert(name, from);
     }
     Ok(contexts)
+}
+
+/// `--ssh`, each id once.
+fn agents(
+    all: impl Iterator<Item = Result<(String, AgentFrom), Fault>>,
+) -> Result<BTreeMap<String, AgentFrom>, Fault> {
+    let mut agents = BTreeMap::new();
+    for agent in all {
+        let (id, from) = agent?;
+        if agents.contains_key(&id) {
+            return Err(Fault::usage(format!("`--ssh` has the id `{id}` twice")));
+        }
+        agents.insert(id, from);
+    }
+    Ok(agents)
 }
 
 /// `--build-arg`, and the one that the environment gives as well.

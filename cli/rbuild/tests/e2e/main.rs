@@ -16,6 +16,7 @@ mod platforms;
 mod probe;
 mod registries;
 mod remote;
+mod remotes;
 mod rootless;
 mod sharing;
 mod unwanted;

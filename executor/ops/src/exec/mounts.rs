@@ -18,7 +18,7 @@ use solve::progress::Stream;
 use store::{KeyLock, TmpDir};
 
 use super::ExecError;
-use super::agent::Agent;
+use crate::agent::{Agent, AgentFrom};
 use crate::{Context, Ops, Ref, file};
 
 /// Where in a copy of a local directory the part is that was asked for.
@@ -144,7 +144,7 @@ impl<'a> Mounts<'a> {
                 required,
                 owner,
             } => match self.context.session.ssh(id) {
-                Some(socket) => MountSource::Host(self.agent(id, socket, *owner)?),
+                Some(from) => MountSource::Host(self.agent(id, from, *owner)?),
                 None if *required => return Err(ExecError::NoAgent(id.clone())),
                 None => return Ok(()),
             },
@@ -230,7 +230,7 @@ impl<'a> Mounts<'a> {
     fn agent(
         &mut self,
         id: &str,
-        socket: PathBuf,
+        from: AgentFrom,
         owner: (u32, u32, u32),
     ) -> Result<PathBuf, ExecError> {
         let failed = |source| ExecError::Agent {
@@ -238,7 +238,7 @@ impl<'a> Mounts<'a> {
             source,
         };
         let directory = self.ops.store.tmp_dir()?;
-        let agent = Agent::serve(socket, directory.path(), owner).map_err(failed)?;
+        let agent = Agent::serve(from, directory.path(), owner).map_err(failed)?;
         let socket = agent.socket().to_owned();
         // In this order: the agent's socket is in the directory.
         self.held.push(Held::Agent(agent));

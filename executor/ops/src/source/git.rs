@@ -8,6 +8,7 @@
 
 mod address;
 mod program;
+mod words;
 mod worktree;
 
 use std::io;
@@ -78,7 +79,7 @@ pub enum GitError {
         what: &'static str,
         /// The repository.
         remote: String,
-        /// The last of what git said.
+        /// Why, from what git said.
         words: String,
     },
     /// A file or a directory cannot be used.

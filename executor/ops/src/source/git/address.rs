@@ -104,6 +104,11 @@ impl Address {
         &self.url
     }
 
+    /// Whether ssh brings it.
+    pub(super) fn is_ssh(&self) -> bool {
+        self.url.starts_with("ssh://") || !self.url.contains("://")
+    }
+
     pub(super) fn shown(&self) -> &str {
         &self.shown
     }
@@ -121,6 +126,11 @@ impl Address {
         let authorization = self.authorization.clone().or_else(from_session)?;
         let key = format!("http.{origin}.extraHeader");
         Some((key, format!("Authorization: {authorization}")))
+    }
+
+    /// Whether the session has secrets for it that it is not told.
+    pub(super) fn has_withheld(&self, context: &Context<'_>) -> bool {
+        self.is_open && self.origin.is_some() && of_session(context.session, &self.host).is_some()
     }
 }
 

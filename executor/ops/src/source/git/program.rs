@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -16,12 +16,14 @@ use store::TmpDir;
 
 use super::GitError;
 use super::address::Address;
+use super::words::{self, Proof};
+use crate::agent::{Agent, AgentFrom};
 use crate::{Context, Ops};
 
 /// The most that git may answer: the names of a large repository.
 const MOST_OUTPUT: u64 = 64 << 20;
-/// How many of its last words an error shows.
-const LAST_LINES: usize = 4;
+/// How many of its last lines may say what went wrong.
+const LAST_LINES: usize = 24;
 
 /// Stands above the configuration of the repository, whatever that says.
 const CONFIGURATION: &[(&str, &str)] = &[
@@ -61,16 +63,24 @@ const PASSED_ON: &[&str] = &[
     "HTTPS_PROXY",
     "ALL_PROXY",
     "NO_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
     "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+];
+
+/// Whom else to believe, which git goes by under other names.
+const AUTHORITIES: [(&str, &str); 2] = [
+    ("SSL_CERT_FILE", "GIT_SSL_CAINFO"),
+    ("SSL_CERT_DIR", "GIT_SSL_CAPATH"),
 ];
 
 /// The git program, for one repository.
 pub(super) struct Git<'a> {
     context: &'a Context<'a>,
     remote: String,
+    proof: Proof,
     environment: Vec<(OsString, OsString)>,
+    /// Answers where the session lends keys. Goes before the directory that it is in.
+    _agent: Option<Agent>,
     /// Work of one source, and git's home.
     tmp: TmpDir,
 }
@@ -91,11 +101,21 @@ impl<'a> Git<'a> {
     ) -> Result<Self, GitError> {
         let tmp = ops.store.tmp_dir()?;
         let known_hosts = ops.store.root().join("sources/known_hosts");
-        let environment = environment(address, context, tmp.path(), &known_hosts);
+        let mut environment = environment(address, context, tmp.path(), &known_hosts);
+        let agent = match context.session.ssh("default") {
+            Some(from) if address.is_ssh() => {
+                let (socket, agent) = agent(from, &tmp)?;
+                environment.push(("SSH_AUTH_SOCK".into(), socket.into()));
+                agent
+            }
+            _ => None,
+        };
         Ok(Self {
             context,
             remote: address.shown().to_owned(),
+            proof: proof(address, context),
             environment,
+            _agent: agent,
             tmp,
         })
     }
@@ -159,7 +179,7 @@ impl<'a> Git<'a> {
             (true, Some(output)) => Ok(output),
             (true, None) => Err(self.failed(what, "it says more than anyone can read".to_owned())),
             (false, _) if words.is_empty() => Err(self.failed(what, status.to_string())),
-            (false, _) => Err(self.failed(what, words)),
+            (false, _) => Err(self.failed(what, words::sentence(&words, self.proof))),
         }
     }
 
@@ -173,7 +193,7 @@ impl<'a> Git<'a> {
 
     /// Reads what git writes until it ends; kills it, and all that it started, when it is not
     /// wanted any more or writes too much. `None` for too much.
-    fn attend(&self, child: &mut Child) -> Result<(Option<Vec<u8>>, String), GitError> {
+    fn attend(&self, child: &mut Child) -> Result<(Option<Vec<u8>>, Vec<String>), GitError> {
         let group = Pid::from_child(child);
         let kill = move || {
             // Gone already, perhaps.
@@ -202,7 +222,7 @@ impl<'a> Git<'a> {
     }
 
     /// Shows what git says to people, and keeps the last of it.
-    fn pass_on(&self, mut stderr: impl Read) -> String {
+    fn pass_on(&self, mut stderr: impl Read) -> Vec<String> {
         let mut last = VecDeque::new();
         let mut line = Vec::new();
         let mut buffer = [0; 4096];
@@ -223,7 +243,7 @@ impl<'a> Git<'a> {
             }
         }
         end_line(&mut last, &mut line);
-        last.into_iter().collect::<Vec<String>>().join("; ")
+        last.into()
     }
 }
 
@@ -250,6 +270,11 @@ fn environment(
         .iter()
         .filter_map(|name| Some((OsString::from(name), env::var_os(name)?)))
         .collect();
+    for (name, theirs) in AUTHORITIES {
+        if let (Some(value), None) = (env::var_os(name), env::var_os(theirs)) {
+            environment.push((theirs.into(), value));
+        }
+    }
     let mut set = |name: &str, value: &str| environment.push((name.into(), value.into()));
     for (name, value) in [
         ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -267,9 +292,6 @@ fn environment(
     }
     set("HOME", &home.to_string_lossy());
     set("GIT_SSH_COMMAND", &ssh(known_hosts));
-    if let Some(agent) = context.session.ssh("default") {
-        set("SSH_AUTH_SOCK", &agent.to_string_lossy());
-    }
     // In the environment and not among the arguments, which everyone on this machine can read.
     let credentials = address.credentials(context);
     let all = CONFIGURATION.iter().map(|(key, value)| (*key, *value));
@@ -282,6 +304,34 @@ fn environment(
     }
     set("GIT_CONFIG_COUNT", &count.to_string());
     environment
+}
+
+/// Whether the server is shown who asks.
+fn proof(address: &Address, context: &Context<'_>) -> Proof {
+    let is_shown = match address.is_ssh() {
+        true => context.session.ssh("default").is_some(),
+        false => address.credentials(context).is_some(),
+    };
+    match is_shown {
+        true => Proof::Shown,
+        false if address.has_withheld(context) => Proof::Withheld,
+        false => Proof::Missing,
+    }
+}
+
+/// The socket at which ssh finds the keys that the session lends, and who answers there if it is us.
+fn agent(from: AgentFrom, tmp: &TmpDir) -> Result<(PathBuf, Option<Agent>), GitError> {
+    let keys = match from {
+        AgentFrom::Socket(socket) | AgentFrom::Raw(socket) => return Ok((socket, None)),
+        AgentFrom::Keys(keys) => AgentFrom::Keys(keys),
+    };
+    let directory = tmp.path().join("ssh");
+    let owner = (rustix::process::geteuid(), rustix::process::getegid());
+    let owner = (0o600, owner.0.as_raw(), owner.1.as_raw());
+    let served = std::fs::create_dir(&directory)
+        .and_then(|()| Agent::serve(keys, &directory, owner))
+        .map_err(GitError::file("serve keys in", &directory))?;
+    Ok((served.short(), Some(served)))
 }
 
 /// Ssh that asks nothing, uses what the session lends and nothing else of the person's, and

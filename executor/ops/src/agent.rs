@@ -1,11 +1,15 @@
 //! An ssh agent as a step sees it: it lists keys and signs, and does nothing else.
 //!
 //! Whoever holds an agent's socket can also add keys, remove them all or lock them. A step gets a
-//! socket of ours instead, on which only two requests are passed on; to all others the answer is
-//! that of an agent that cannot do it.
+//! socket of ours instead, on which only two requests are answered: by the agent of the person who
+//! builds, or by us where there are only keys. To all others the answer is that of an agent that
+//! cannot do it.
 
-use std::fs::{self, Permissions};
+mod keys;
+
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,47 +18,69 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+pub use keys::{KeyError, Keys};
+
 /// `SSH_AGENTC_REQUEST_IDENTITIES` and `SSH_AGENTC_SIGN_REQUEST`.
-const PASSED_ON: [u8; 2] = [11, 13];
+const LIST: u8 = 11;
+const SIGN: u8 = 13;
 /// A message that is `SSH_AGENT_FAILURE` alone.
-const REFUSAL: [u8; 5] = [0, 0, 0, 1, 5];
+const FAILURE: [u8; 1] = [5];
 /// What OpenSSH's own agent takes at most.
 const LONGEST: u32 = 256 << 10;
 /// How many conversations a step can have at once.
 const MOST: usize = 32;
 
+/// What answers where a build asks for an ssh agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentFrom {
+    /// The agent behind a socket; of what it can do, two requests get there.
+    Socket(PathBuf),
+    /// Whoever listens on a socket, and whatever is said to him.
+    Raw(PathBuf),
+    /// Nobody: these keys are there, and we are the agent.
+    Keys(Keys),
+}
+
 /// A socket for one step. Dropped, nobody answers there any more.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(crate) struct Agent {
+    directory: File,
     socket: PathBuf,
     over: Arc<AtomicBool>,
 }
 
 impl Agent {
-    /// Makes a socket in `directory` for the agent at `real`, with mode, owner and group.
-    pub(super) fn serve(
-        real: PathBuf,
+    /// Makes a socket in `directory` that leads to `from`, with mode, owner and group.
+    pub(crate) fn serve(
+        from: AgentFrom,
         directory: &Path,
         (mode, uid, gid): (u32, u32, u32),
     ) -> io::Result<Self> {
-        // By way of a descriptor, since the path of a socket is 108 bytes at most.
-        let opened = fs::File::open(directory)?;
-        let short = PathBuf::from(format!("/proc/self/fd/{}/agent", opened.as_raw_fd()));
-        let listener = UnixListener::bind(&short)?;
-        let socket = directory.join("agent");
-        std::os::unix::fs::chown(&socket, Some(uid), Some(gid))?;
-        fs::set_permissions(&socket, Permissions::from_mode(mode))?;
         let over = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&over);
+        let agent = Self {
+            directory: File::open(directory)?,
+            socket: directory.join("agent"),
+            over: Arc::clone(&over),
+        };
+        let listener = UnixListener::bind(agent.short())?;
+        std::os::unix::fs::chown(&agent.socket, Some(uid), Some(gid))?;
+        fs::set_permissions(&agent.socket, Permissions::from_mode(mode))?;
         thread::Builder::new()
             .name("ssh agent".to_owned())
-            .spawn(move || listen(&listener, &real, &ended))?;
-        Ok(Self { socket, over })
+            .spawn(move || listen(&listener, &from, &over))?;
+        Ok(agent)
     }
 
     /// Where the socket is.
-    pub(super) fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// The same by way of a descriptor, since the path of a socket is 108 bytes at most. It leads
+    /// there for all who may look at this process.
+    pub(crate) fn short(&self) -> PathBuf {
+        let (process, descriptor) = (std::process::id(), self.directory.as_raw_fd());
+        PathBuf::from(format!("/proc/{process}/fd/{descriptor}/agent"))
     }
 }
 
@@ -62,17 +88,11 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
         // Wakes the one who listens. Where that fails there is nobody to wake.
-        let Some(directory) = self.socket.parent() else {
-            return;
-        };
-        if let Ok(opened) = fs::File::open(directory) {
-            let short = format!("/proc/self/fd/{}/agent", opened.as_raw_fd());
-            let _ = UnixStream::connect(short);
-        }
+        let _ = UnixStream::connect(self.short());
     }
 }
 
-fn listen(listener: &UnixListener, real: &Path, over: &AtomicBool) {
+fn listen(listener: &UnixListener, from: &AgentFrom, over: &AtomicBool) {
     let open = Arc::new(AtomicUsize::new(0));
     while let Ok((step, _)) = listener.accept() {
         if over.load(Ordering::SeqCst) {
@@ -81,7 +101,7 @@ fn listen(listener: &UnixListener, real: &Path, over: &AtomicBool) {
         if open.load(Ordering::SeqCst) >= MOST {
             continue;
         }
-        let Ok(agent) = UnixStream::connect(real) else {
+        let Ok(behind) = Behind::reach(from) else {
             continue;
         };
         open.fetch_add(1, Ordering::SeqCst);
@@ -89,7 +109,7 @@ fn listen(listener: &UnixListener, real: &Path, over: &AtomicBool) {
         let thread = thread::Builder::new().name("ssh agent".to_owned());
         let talk = move || {
             // It ends as it ends: with the step, which hangs up, or with the agent.
-            let _ = converse(step, agent);
+            let _ = behind.converse(step);
             count.fetch_sub(1, Ordering::SeqCst);
         };
         if thread.spawn(talk).is_err() {
@@ -98,18 +118,64 @@ fn listen(listener: &UnixListener, real: &Path, over: &AtomicBool) {
     }
 }
 
-/// Passes on requests and answers, one after the other, until one side hangs up.
-fn converse(mut step: UnixStream, mut agent: UnixStream) -> io::Result<()> {
-    loop {
-        let request = message(&mut step)?;
-        if request.first().is_some_and(|kind| PASSED_ON.contains(kind)) {
-            send(&mut agent, &request)?;
-            let answer = message(&mut agent)?;
-            send(&mut step, &answer)?;
-        } else {
-            step.write_all(&REFUSAL)?;
+/// Who is at the other end of one conversation.
+enum Behind {
+    Agent(UnixStream),
+    Anybody(UnixStream),
+    Keys(Keys),
+}
+
+impl Behind {
+    fn reach(from: &AgentFrom) -> io::Result<Self> {
+        Ok(match from {
+            AgentFrom::Socket(path) => Self::Agent(UnixStream::connect(path)?),
+            AgentFrom::Raw(path) => Self::Anybody(UnixStream::connect(path)?),
+            AgentFrom::Keys(keys) => Self::Keys(keys.clone()),
+        })
+    }
+
+    /// Until one side hangs up.
+    fn converse(self, step: UnixStream) -> io::Result<()> {
+        match self {
+            Self::Agent(mut agent) => answer(step, |request| {
+                send(&mut agent, request)?;
+                message(&mut agent)
+            }),
+            Self::Keys(keys) => answer(step, |request| {
+                Ok(keys.answer(request).unwrap_or_else(|| FAILURE.to_vec()))
+            }),
+            Self::Anybody(other) => pass_on(&step, &other),
         }
     }
+}
+
+/// Answers requests, one after the other.
+fn answer(
+    mut step: UnixStream,
+    mut by: impl FnMut(&[u8]) -> io::Result<Vec<u8>>,
+) -> io::Result<()> {
+    loop {
+        let request = message(&mut step)?;
+        match request.first() {
+            Some(&(LIST | SIGN)) => send(&mut step, &by(&request)?)?,
+            _ => send(&mut step, &FAILURE)?,
+        }
+    }
+}
+
+/// Passes on what both sides say.
+fn pass_on(step: &UnixStream, other: &UnixStream) -> io::Result<()> {
+    let copy = |mut from: &UnixStream, mut to: &UnixStream| {
+        let copied = io::copy(&mut from, &mut to);
+        // Gone already, perhaps.
+        let _ = to.shutdown(Shutdown::Write);
+        copied.map(drop)
+    };
+    thread::scope(|scope| {
+        let back = scope.spawn(|| copy(other, step));
+        copy(step, other)?;
+        back.join().unwrap_or(Ok(()))
+    })
 }
 
 fn message(from: &mut impl Read) -> io::Result<Vec<u8>> {
@@ -195,7 +261,8 @@ mod tests {
         fs::create_dir(&ours).unwrap();
         let owner = rustix::process::getuid().as_raw();
         let group = rustix::process::getgid().as_raw();
-        let agent = Agent::serve(real.path("real"), &ours, (0o600, owner, group)).unwrap();
+        let from = AgentFrom::Socket(real.path("real"));
+        let agent = Agent::serve(from, &ours, (0o600, owner, group)).unwrap();
         let add = |arguments: &[&str]| run(agent.socket(), "ssh-add", arguments);
         assert!(String::from_utf8_lossy(&add(&["-l"]).stdout).contains("ED25519"));
 
@@ -217,11 +284,9 @@ mod tests {
     fn a_message_that_is_too_long_ends_the_conversation() {
         let (mut step, ours) = UnixStream::pair().unwrap();
         let (agent, _real) = UnixStream::pair().unwrap();
-        let talk = thread::spawn(move || converse(ours, agent));
+        let talk = thread::spawn(move || Behind::Agent(agent).converse(ours));
         step.write_all(&[0, 0, 0, 1, 19]).unwrap();
-        let mut answer = [0; 5];
-        step.read_exact(&mut answer).unwrap();
-        assert_eq!(answer, REFUSAL);
+        assert_eq!(message(&mut step).unwrap(), FAILURE);
         step.write_all(&u32::MAX.to_be_bytes()).unwrap();
         assert!(talk.join().unwrap().is_err());
     }
@@ -232,7 +297,8 @@ mod tests {
         let owner = rustix::process::getuid().as_raw();
         let group = rustix::process::getgid().as_raw();
         let real = directory.path().join("missing");
-        let agent = Agent::serve(real, directory.path(), (0o600, owner, group)).unwrap();
+        let from = AgentFrom::Socket(real);
+        let agent = Agent::serve(from, directory.path(), (0o600, owner, group)).unwrap();
         let socket = agent.socket().to_owned();
         let mut refused = UnixStream::connect(&socket).unwrap();
         assert_eq!(
