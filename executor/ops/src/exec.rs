@@ -114,6 +114,23 @@ pub enum ExecError {
         #[source]
         source: io::Error,
     },
+    /// A part of a cache that no step made yet, or that cannot be mounted.
+    #[error("the cache {id:?} has no part {part:?} to mount")]
+    NoPart {
+        /// The cache.
+        id: String,
+        /// The path in it.
+        part: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A cache that is to begin as a copy of something else than a directory.
+    #[error("a cache mount begins with a directory, and {part:?} is none")]
+    Seed {
+        /// What it was to begin with.
+        part: String,
+    },
     /// The session lacks a secret.
     #[error("secret {0}: not found")]
     NoSecret(String),

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use llb::op::{Copy, Exec, File, FileAction, FileChange, Mount, MountKind, Sharing, Tree};
+use rustix::fs::FileType;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use sandbox::MountSource;
 use snapshot::{Active, Local, Root, SnapshotId};
@@ -106,10 +107,21 @@ impl<'a> Mounts<'a> {
                 let (tree, part) = self.bind(mount, input, selector)?;
                 MountSource::Detached(select(tree, part).map_err(failed)?)
             }
-            MountKind::Cache { .. } => {
-                let cache = self.wanted(mount, inputs)?;
-                let name = cache.expect("it is a cache mount").name;
-                MountSource::Host(self.caches[&name].clone())
+            MountKind::Cache { id, selector, .. } => {
+                let cache = self.wanted(mount, inputs)?.expect("it is a cache mount");
+                let path = &self.caches[&cache.name];
+                match cache.seed {
+                    // Where it does not begin with something, the part is one of the cache itself.
+                    None if !matches!(selector.as_str(), "" | "/") => {
+                        let part = part_of_cache(path, selector);
+                        MountSource::Detached(part.map_err(|source| ExecError::NoPart {
+                            id: id.clone(),
+                            part: selector.clone(),
+                            source,
+                        })?)
+                    }
+                    _ => MountSource::Host(path.clone()),
+                }
             }
             MountKind::Tmpfs { size } => MountSource::Tmpfs {
                 size: *size,
@@ -175,7 +187,7 @@ impl<'a> Mounts<'a> {
                     selector,
                 ));
             }
-            Ref::Local(_) => (self.copied(input, selector)?, PART),
+            Ref::Local(_) => (self.copied(input, part_of(selector))?, PART),
         };
         if mount.read_only {
             return Ok((self.ops.snapshots.view(top)?, part));
@@ -189,27 +201,17 @@ impl<'a> Mounts<'a> {
         Ok((tree, part))
     }
 
-    /// A part of a local directory as a snapshot: without what is ignored, and to be written into.
-    fn copied(&self, local: &Ref, selector: &str) -> Result<Option<SnapshotId>, ExecError> {
-        let change = FileChange::Copy(Copy {
-            from: Tree::Input(0),
-            source: selector.to_owned(),
-            destination: PART.to_owned(),
-            owner: None,
-            mode: None,
-            wildcard: false,
-            unpack: false,
-            exclude: Vec::new(),
-            parents: false,
-        });
+    /// A copy as a snapshot: of a local directory, without what is ignored and to be written into, or
+    /// of what a cache begins with.
+    fn copied(&self, from: &Ref, copy: Copy) -> Result<Option<SnapshotId>, ExecError> {
         let copy = File {
             actions: vec![FileAction {
                 base: Tree::Scratch,
-                change,
+                change: FileChange::Copy(copy),
                 output: true,
             }],
         };
-        let outputs = file::run(self.ops, &copy, std::slice::from_ref(local), self.context);
+        let outputs = file::run(self.ops, &copy, std::slice::from_ref(from), self.context);
         match outputs
             .map_err(|error| ExecError::Copy(Box::new(error)))?
             .pop()
@@ -340,6 +342,10 @@ impl<'a> Mounts<'a> {
             return Ok(());
         }
         if let Some((from, part)) = wanted.seed {
+            if !self.is_directory(from, part).map_err(failed)? {
+                let part = part.to_owned();
+                return Err(ExecError::Seed { part });
+            }
             return self.seed_cache(path, from, part);
         }
         let (mode, uid, gid) = wanted.owner;
@@ -347,9 +353,20 @@ impl<'a> Mounts<'a> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)
     }
 
+    fn is_directory(&self, of: &Ref, part: &str) -> io::Result<bool> {
+        let stat = match of {
+            Ref::Snapshot(top) => {
+                let view = self.ops.snapshots.view(*top).map_err(io::Error::other)?;
+                Root::from_fd(view).stat(Path::new(part))?
+            }
+            Ref::Local(local) => local.root().stat(Path::new(part))?,
+        };
+        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+
     /// Fills an empty cache with a copy: a layer of its own is made and becomes the directory.
     fn seed_cache(&self, path: &Path, from: &Ref, part: &str) -> Result<(), ExecError> {
-        let Some(copy) = self.copied(from, part)? else {
+        let Some(copy) = self.copied(from, directory_at(part))? else {
             return Ok(());
         };
         let copied = self
@@ -381,6 +398,30 @@ impl<'a> Mounts<'a> {
             thread::sleep(pause);
             pause = (pause * 2).min(PATIENCE);
         }
+    }
+}
+
+/// Copies a part of a tree to [`PART`].
+fn part_of(selector: &str) -> Copy {
+    Copy {
+        from: Tree::Input(0),
+        source: selector.to_owned(),
+        destination: PART.to_owned(),
+        owner: None,
+        mode: None,
+        wildcard: false,
+        unpack: false,
+        exclude: Vec::new(),
+        parents: false,
+    }
+}
+
+/// Likewise of a directory, which looks there as it did: a directory that is a parent is taken along
+/// with its mode and its owner.
+fn directory_at(selector: &str) -> Copy {
+    Copy {
+        parents: true,
+        ..part_of(&format!("{}/./", selector.trim_end_matches('/')))
     }
 }
 
@@ -424,6 +465,11 @@ fn select(tree: OwnedFd, selector: &str) -> io::Result<OwnedFd> {
         return Ok(tree);
     }
     clone(&Root::from_fd(tree).resolve(Path::new(selector))?)
+}
+
+/// What steps left at a path of a cache, as a mount. Links lead nowhere but into the cache.
+fn part_of_cache(cache: &Path, part: &str) -> io::Result<OwnedFd> {
+    clone(&Root::open(cache)?.resolve(Path::new(part))?)
 }
 
 /// A directory of the host as a mount.
