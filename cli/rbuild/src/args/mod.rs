@@ -171,18 +171,17 @@ impl CommandLine {
     /// # Errors
     /// What to say and how to end; help and the version are such ends, too.
     pub(crate) fn read(arguments: Vec<OsString>) -> Result<Self, Fault> {
-        Self::try_parse_from(with_command(arguments, Path::exists)).map_err(|error| {
-            match error.kind() {
-                ErrorKind::DisplayHelp
-                | ErrorKind::DisplayVersion
-                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-                    let printed = crate::output::print(&error.render().to_string());
-                    printed
-                        .err()
-                        .map_or(Fault::silent(Exit::Success), Fault::from)
-                }
-                _ => complaint::complaint(&error),
+        let arguments = with_command(arguments, Path::exists);
+        Self::try_parse_from(&arguments).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                let printed = crate::output::print(&error.render().to_string());
+                printed
+                    .err()
+                    .map_or(Fault::silent(Exit::Success), Fault::from)
             }
+            _ => complaint::complaint(&error, &arguments),
         })
     }
 }
