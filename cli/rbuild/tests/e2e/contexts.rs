@@ -225,6 +225,57 @@ fn a_repository_that_links_outside_shows_nothing_of_this_machine_as_root() {
 }
 
 #[test]
+fn a_tar_that_links_outside_shows_nothing_of_this_machine_as_root() {
+    let rbuild = rbuild();
+    let web = Web::start().unwrap();
+    rbuild.write("canary", "FROM canary-of-the-machine\n");
+    let canary = rbuild.work().join("canary").display().to_string();
+    let climbing = format!("../../../../../../../../../..{canary}");
+    rbuild.write("folder/passwd", "");
+    for (name, to) in [
+        ("Dockerfile", canary.as_str()),
+        ("Dockerfile", &climbing),
+        (".dockerignore", &canary),
+        (".dockerignore", &climbing),
+        ("Dockerfile.dockerignore", &canary),
+        ("sub", rbuild.work().to_str().unwrap()),
+    ] {
+        let ordinary = match name {
+            "Dockerfile" => "",
+            _ => "echo FROM busybox > in/Dockerfile; echo 'COPY . /x' >> in/Dockerfile;",
+        };
+        let make =
+            format!("rm -rf in; mkdir in; {ordinary} ln -s {to} in/{name}; tar -C in -cf in.tar .");
+        shell(&rbuild, &make).success();
+        web.put(
+            "/in.tar",
+            Page::new(std::fs::read(rbuild.work().join("in.tar")).unwrap()),
+        );
+        let url = web.url("/in.tar");
+        let file = match name {
+            "sub" => "-f sub/canary",
+            _ => "",
+        };
+        for line in [
+            format!("rbuild build --progress=plain {file} - < in.tar"),
+            format!("rbuild build --progress=plain {file} {url}"),
+            format!("rbuild build --call=check {file} - < in.tar"),
+        ] {
+            let output = shell(&rbuild, &line);
+            let text = output.transcript();
+            assert!(
+                !text.contains("canary-of-the-machine"),
+                "{name} -> {to}: {text}"
+            );
+            if matches!(name, "Dockerfile" | "sub") {
+                let said = output.failure(1).stderr;
+                assert!(said.contains("failed to read dockerfile: open "), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_named_context_stands_for_stages_and_images_as_root() {
     let rbuild = rbuild();
     let served = rbuild.home().join("served");
