@@ -107,6 +107,103 @@ fn several_platforms_are_one_name_here_in_archives_and_in_registries_as_root() {
 }
 
 #[test]
+fn a_named_context_is_for_every_platform_or_for_the_one_that_it_names_as_root() {
+    let server = Server::start(Access::Everybody);
+    let rbuild = rbuild();
+    let both = "--platform=linux/amd64,linux/arm64";
+    let pushed = format!("{}/base:v1", server.address());
+    rbuild
+        .write("base/Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY of-$TARGETARCH /arch\n")
+        .write("base/of-amd64", "amd64")
+        .write("base/of-arm64", "arm64")
+        .write("data/file", "for all")
+        .write("one/file", "for the others")
+        .write("two/file", "for arm64")
+        .write(
+            "Dockerfile",
+            "FROM laid-out AS laid-out-here\nFROM pushed\nCOPY --from=laid-out-here /arch /laid-out\n\
+             COPY --from=data file /data\nCOPY --from=per file /per\nCOPY --from=per-image /arch /per-image\n",
+        );
+    let base = [
+        "-q",
+        both,
+        "-o",
+        "type=oci,dest=layout,tar=false",
+        "-t",
+        &pushed,
+    ];
+    rbuild
+        .run(["build"].iter().chain(&base).chain(&["--push", "base"]))
+        .success();
+    rbuild.run(["rmi", &pushed]).success();
+    let image = format!("docker-image://{pushed}");
+    let contexts = [
+        "laid-out=oci-layout://layout",
+        &format!("pushed={image}"),
+        "data=data",
+        "per=one",
+        "per::linux/arm64=two",
+        "per-image=base",
+        &format!("per-image::linux/arm64={image}"),
+    ];
+    let contexts = contexts.map(|it| format!("--build-context={it}"));
+    rbuild.write("base/arch", "of a directory");
+    let build = || {
+        let always = ["build", "--progress=plain", both, "-o", "out", "."];
+        let arguments = always
+            .into_iter()
+            .chain(contexts.iter().map(String::as_str));
+        rbuild.run(arguments).success().stderr
+    };
+    let log = build();
+    let loads = |name: &str| {
+        log.matches(&format!("[context {name}] load from client\n"))
+            .count()
+    };
+    assert_eq!(
+        [loads("data"), loads("per"), loads("per::linux/arm64")],
+        [1, 1, 1],
+        "{log}"
+    );
+    for (platform, name, expected) in [
+        ("amd64", "arch", "amd64"),
+        ("arm64", "arch", "arm64"),
+        ("amd64", "laid-out", "amd64"),
+        ("arm64", "laid-out", "arm64"),
+        ("amd64", "data", "for all"),
+        ("arm64", "data", "for all"),
+        ("amd64", "per", "for the others"),
+        ("arm64", "per", "for arm64"),
+        ("amd64", "per-image", "of a directory"),
+        ("arm64", "per-image", "arm64"),
+    ] {
+        let file = rbuild.work().join(format!("out/linux_{platform}/{name}"));
+        let text =
+            std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        assert_eq!(text, expected, "{platform} {name}");
+    }
+    assert!(
+        !build().contains("COPY") || build().contains("CACHED"),
+        "{log}"
+    );
+
+    // One that has nothing for a platform says so, with the platforms that it has.
+    let s390x = [
+        "build",
+        "--platform=linux/amd64,linux/s390x",
+        "-o",
+        "out",
+        ".",
+    ];
+    let arguments = s390x.into_iter().chain(contexts.iter().map(String::as_str));
+    let said = rbuild.run(arguments).failure(1).stderr;
+    assert!(
+        said.contains("linux/s390x") && said.contains("linux/arm64"),
+        "{said}"
+    );
+}
+
+#[test]
 fn run_of_another_processor_is_emulated_where_the_kernel_knows_how_as_root() {
     let _emulation = Arm64::register().unwrap();
     let rbuild = Rbuild::new(RBUILD);
