@@ -18,6 +18,7 @@ pub mod rbuild;
 pub mod repository;
 pub mod s3;
 pub mod sshd;
+pub mod tinyproxy;
 pub mod tls;
 pub mod transcript;
 pub mod uplink;

@@ -144,18 +144,15 @@ pub(crate) struct BuildArgs {
         help_heading = "What becomes of it"
     )]
     pub(crate) secret_leaks: SecretLeaks,
-    /// How the build is shown: auto, tty, plain, quiet, rawjson or none
+    /// How the build is shown: auto (the default), tty, plain, quiet, rawjson or none
     #[arg(
         long,
         value_enum,
         hide_possible_values = true,
         value_name = "MODE",
-        env = "BUILDKIT_PROGRESS",
-        hide_env = true,
-        default_value = "auto",
         help_heading = "What is shown"
     )]
-    pub(crate) progress: Mode,
+    pub(crate) progress: Option<Mode>,
     /// Show nothing but the image's id
     #[arg(short, long, help_heading = "What is shown")]
     pub(crate) quiet: bool,

@@ -5,6 +5,7 @@ mod annotation;
 mod cache;
 mod call;
 mod context;
+mod environment;
 mod forecast;
 mod lent;
 mod metadata;
@@ -36,6 +37,7 @@ use crate::progress::{Display, Mode, State};
 use crate::registries;
 use crate::rootless;
 pub(crate) use call::Asked;
+pub(crate) use environment::platform as default_platform;
 use metadata::Metadata;
 use output::Output;
 use request::Meant;
@@ -56,6 +58,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
     for warning in args.legacy.check()? {
         say(&warning);
     }
+    environment::refuse(|name| std::env::var(name).ok())?;
     let mut meant = Meant::read(args, |name| std::env::var(name).ok())?;
     let engine = Engine::with_registries(store, registries(&meant.outputs)?);
     meant.open_caches(engine.registries())?;
@@ -77,10 +80,10 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
     refuse_terminal(&meant.outputs)?;
     let cancel = meant.request.cancel.clone();
     let interrupt = Interrupt::watch(move || cancel.cancel())?;
-    let mode = if args.quiet {
-        Mode::Quiet
-    } else {
-        args.progress
+    let mode = match (args.quiet, args.progress) {
+        (true, _) => Mode::Quiet,
+        (false, Some(mode)) => mode,
+        (false, None) => environment::mode(|name| std::env::var(name).ok())?,
     };
     let colours = Colours::from_environment(|name| std::env::var(name).ok());
     let display = Display::start(mode, colours)?;

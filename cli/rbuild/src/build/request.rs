@@ -13,7 +13,7 @@ use oci::{Platform, Reference};
 use registry::Client;
 
 use super::output::{Output, Packing, Times};
-use super::{allow, annotation, cache, lent, metadata};
+use super::{allow, annotation, cache, environment, lent, metadata};
 use crate::args::{BuildArgs, Network, SecretLeaks};
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -65,7 +65,7 @@ impl Meant {
             target: args.target.clone().filter(|it| !it.is_empty()),
             build_args: build_args(args, &variable)?,
             labels: pairs::labels(&args.label)?,
-            platforms: platforms(&args.platform)?,
+            platforms: platforms(&args.platform, &variable)?,
             no_cache: no_cache(args),
             network: network(args.network),
             extra_hosts: pairs::hosts(&args.add_host)?,
@@ -227,7 +227,13 @@ fn build_args(
 }
 
 /// Each platform once, in the order in which they were named.
-fn platforms(texts: &[String]) -> Result<Vec<Platform>, Fault> {
+fn platforms(
+    texts: &[String],
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Platform>, Fault> {
+    if texts.is_empty() {
+        return Ok(environment::platform(variable)?.into_iter().collect());
+    }
     let mut platforms = Vec::new();
     for text in texts {
         let platform: Platform = text.trim().parse().map_err(|error: oci::PlatformError| {

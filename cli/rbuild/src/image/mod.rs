@@ -32,7 +32,7 @@ pub(crate) use history::history;
 pub(crate) use inspect::inspect;
 pub(crate) use ls::{list, ls};
 pub(crate) use prune::prune;
-pub(crate) use pull::{Wanted, bring, platform, pull};
+pub(crate) use pull::{Wanted, bring, chosen_platform, platform, pull};
 pub(crate) use push::push;
 pub(crate) use rm::rm;
 pub(crate) use search::search;

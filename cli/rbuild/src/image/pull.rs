@@ -11,7 +11,7 @@ use store::Store;
 
 use super::board::{Audience, Board, Status};
 use crate::args::PullArgs;
-use crate::build::SYNC_LIMIT;
+use crate::build::{SYNC_LIMIT, default_platform};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::interrupt::Interrupt;
@@ -90,11 +90,16 @@ fn all_tags(client: &Client, reference: &Reference) -> Result<Vec<Reference>, Fa
     Ok(tags.iter().map(|tag| reference.with_tag(tag)).collect())
 }
 
-/// The platform that `text` names, or this machine's.
+/// The platform that `text` names, or the environment does, or this machine's.
 pub(crate) fn platform(text: Option<&str>) -> Result<Platform, Fault> {
+    Ok(chosen_platform(text)?.unwrap_or_else(Platform::host))
+}
+
+/// The same where somebody chose one.
+pub(crate) fn chosen_platform(text: Option<&str>) -> Result<Option<Platform>, Fault> {
     match text {
-        Some(text) => text.parse().map_err(usage::<oci::PlatformError>),
-        None => Ok(Platform::host()),
+        Some(text) => Ok(Some(text.parse().map_err(usage::<oci::PlatformError>)?)),
+        None => default_platform(|name| std::env::var(name).ok()),
     }
 }
 

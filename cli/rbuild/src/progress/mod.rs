@@ -98,10 +98,8 @@ impl Display {
 }
 
 fn show_tty(events: &Receiver<Progress>, colours: &Colours) -> State {
-    let log_lines = std::env::var("BUILDKIT_TTY_LOG_LINES")
-        .ok()
-        .and_then(|it| it.parse().ok())
-        .unwrap_or(LOG_LINES);
+    let log_lines = number("BUILDKIT_TTY_LOG_LINES").unwrap_or(LOG_LINES);
+    let interval = number("TTY_DISPLAY_RATE").map_or(INTERVAL, between_pictures);
     let mut state = State::default();
     let mut canvas = Canvas::default();
     let mut draw = |state: &State, picture: fn(&State, SystemTime, tty::Room) -> Vec<tty::Line>| {
@@ -112,7 +110,7 @@ fn show_tty(events: &Receiver<Progress>, colours: &Colours) -> State {
             colours,
         ));
     };
-    while receive(events, |event| {
+    while receive(events, interval, |event| {
         state.apply(event);
         ControlFlow::Continue(())
     }) {
@@ -124,11 +122,21 @@ fn show_tty(events: &Receiver<Progress>, colours: &Colours) -> State {
     state
 }
 
+/// A variable of the environment that is a number. What is none says nothing, as with BuildKit.
+fn number<N: std::str::FromStr>(name: &str) -> Option<N> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The time between two pictures, from `TTY_DISPLAY_RATE`: what nobody could see is not drawn.
+fn between_pictures(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds).clamp(Duration::from_millis(10), Duration::from_secs(60))
+}
+
 fn show_plain(events: &Receiver<Progress>) -> State {
     let short_names = std::env::var_os("PROGRESS_NO_TRUNC").is_some_and(|value| value == "0");
     let mut plain = Plain::new(short_names);
     let mut lines = 0;
-    while receive(events, |event| {
+    while receive(events, INTERVAL, |event| {
         lines += plain.apply(event);
         match lines {
             0..MANY_LINES => ControlFlow::Continue(()),
@@ -160,8 +168,12 @@ fn collect(events: &Receiver<Progress>) -> State {
 }
 
 /// Takes events until it is time for the next picture, or `take` has enough. False once no more will come.
-fn receive(events: &Receiver<Progress>, mut take: impl FnMut(Progress) -> ControlFlow<()>) -> bool {
-    let end = Instant::now() + INTERVAL;
+fn receive(
+    events: &Receiver<Progress>,
+    interval: Duration,
+    mut take: impl FnMut(Progress) -> ControlFlow<()>,
+) -> bool {
+    let end = Instant::now() + interval;
     loop {
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(event) => match take(event) {

@@ -117,10 +117,10 @@ fn limits(args: &RunArgs) -> Result<Limits, Fault> {
 fn find(snapshots: &Snapshots, word: &str, args: &RunArgs) -> Result<ImageRecord, Fault> {
     let store = snapshots.store();
     let name = word.parse::<Reference>();
-    if let (Some(platform), Ok(name)) = (&args.platform, &name)
+    let platform = image::chosen_platform(args.platform.as_deref())?;
+    if let (Some(platform), Ok(name)) = (platform, &name)
         && args.pull != PullWhen::Always
     {
-        let platform = image::platform(Some(platform))?;
         let known = store.platforms(name)?;
         if let Some((_, id)) = known.iter().find(|(it, _)| *it == platform)
             && let Some(image) = store.image(id)?

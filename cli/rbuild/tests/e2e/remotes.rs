@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kit::programs;
+use kit::tinyproxy::Proxy;
 use kit::rbuild::{Output, Rbuild, run};
 use kit::repository::Repository;
 use kit::sshd::{Sshd, make_key};
@@ -258,4 +259,36 @@ fn a_repository_behind_tls_is_a_context_and_a_source_for_who_has_a_token_as_root
         run(&mut rbuild
             .shell("grep -rlE 'c29tZWJvZHk6c2VjcmV0|somebody:secret' $RBUILD_ROOT; true"));
     assert_eq!(found.success().stdout, "");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_on_the_way_to_servers_and_not_in_steps_as_root() {
+    let rbuild = rbuild();
+    let served = rbuild.home().join("served");
+    repositories(&served);
+    fs::write(served.join("file"), "of the web").unwrap();
+    let server = Server::start(&served).unwrap();
+    let proxy = Proxy::start().unwrap();
+    let dockerfile = format!(
+        "FROM busybox\nADD {} /file\nADD {} /x\nRUN [ -z \"$HTTPS_PROXY$https_proxy\" ]\n",
+        server.url("/file"),
+        server.url("/project.git")
+    );
+    rbuild.write("Dockerfile", dockerfile);
+    let build = |name: &str, exception: &str| {
+        let mut command = rbuild.command(["build", "-q", "--no-cache", "."]);
+        command
+            .env("SSL_CERT_FILE", server.authority())
+            .env(name, proxy.url())
+            .env("NO_PROXY", exception);
+        run(&mut command).success();
+        proxy.asked().unwrap()
+    };
+    let port = server.host();
+    let all = build("HTTPS_PROXY", "elsewhere.example");
+    let (of_files, of_git) = (1, 2);
+    assert!(all.len() >= of_files + of_git, "{all:?}");
+    assert!(all.iter().all(|it| *it == port), "{all:?}");
+    let excepted = build("https_proxy", "127.0.0.1");
+    assert_eq!(excepted.len(), all.len(), "{excepted:?}");
 }
