@@ -158,6 +158,9 @@ pub enum StepError {
         #[source]
         source: Box<PullError>,
     },
+    /// What it made again could not be compared with what it had made.
+    #[error("cannot compare what it made with what it had made")]
+    Compare(#[source] Box<SnapshotError>),
     /// An image did not come in.
     #[error("failed to pull {reference}")]
     Pull {

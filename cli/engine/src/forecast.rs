@@ -100,6 +100,7 @@ impl Engine {
             ledger: &ledger,
             caches: &caches,
             at: Timestamp::now(),
+            verifier: None,
         };
         let job = Job {
             engine: self,

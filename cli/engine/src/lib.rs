@@ -30,6 +30,7 @@ mod session;
 mod sizes;
 mod solving;
 mod targets;
+mod verify;
 mod worker;
 mod workers;
 
@@ -62,6 +63,7 @@ pub use output::Built;
 pub use request::{Allowed, Files, NoCache, Output, Pull, Push, Request, SecretFrom};
 pub use sizes::{Growth, ImageSize, LayerSize, SizeLimits};
 pub use solve::progress;
+pub use verify::{Differing, Unlike, Verified};
 
 use caches::Caches;
 use definition::Definition;
@@ -71,6 +73,7 @@ use ledger::Ledger;
 use lifetime::Lifetimes;
 use progress::Progress;
 use report::Reporter;
+use verify::Verifier;
 
 /// A store with the hands that work in it. Threads may build with it at once.
 pub struct Engine {
@@ -186,6 +189,7 @@ pub fn build(
         ledger: &ledger,
         caches: &caches,
         at: clock.started,
+        verifier: None,
     };
     // Caches elsewhere get what is made while the rest is being made.
     let built = thread::scope(|scope| {
@@ -238,6 +242,12 @@ fn run_until_found(
             _ => break,
         }
     }
+    if request.verify
+        && let Ok(built) = &mut built
+    {
+        let tell = |progress| begun.reporter.tell(progress);
+        built.verified = Some(verify::verify(engine, request, &definition, &tell)?);
+    }
     built
 }
 
@@ -264,6 +274,8 @@ struct Begun<'a> {
     ledger: &'a Ledger,
     caches: &'a Caches<'a>,
     at: Timestamp,
+    /// Where all of it runs again to be compared: who does that.
+    verifier: Option<&'a Verifier<'a>>,
 }
 
 fn run(

@@ -18,7 +18,7 @@ use crate::layers::{Layers, LayersError};
 use crate::report::Errand;
 use crate::sizes::Stack;
 use crate::solving::Solved;
-use crate::{BuildError, Cancel, ExportError, ImageSize, Job, Output, Request};
+use crate::{BuildError, Cancel, ExportError, ImageSize, Job, Output, Request, Verified};
 
 /// What a build came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Built {
     pub cached: u32,
     /// Its number in the history, if it is there.
     pub number: Option<i64>,
+    /// How it came out when all of it ran again, if that was asked for.
+    pub verified: Option<Verified>,
 }
 
 /// Refuses at once what could only fail at the end.
@@ -72,6 +74,7 @@ pub(crate) fn export(
         steps: solved.steps,
         cached: solved.cached,
         number: None,
+        verified: None,
     };
     if wants_image {
         job.reporter.errand("exporting to image", |errand| {

@@ -22,6 +22,11 @@ impl<'a> Reporter<'a> {
         Self { tell }
     }
 
+    /// Tells what somebody else has put together.
+    pub(crate) fn tell(&self, progress: Progress) {
+        (self.tell)(progress);
+    }
+
     /// Tells the state of a vertex.
     pub(crate) fn vertex(&self, status: VertexStatus) {
         (self.tell)(Progress::Vertex(status));

@@ -87,6 +87,8 @@ pub struct Request {
     pub log_limit: Option<u64>,
     /// `--explain`: each step that runs says why.
     pub explain: bool,
+    /// `--verify-reproducible`: once it is built, all of it runs again, and what that makes is compared.
+    pub verify: bool,
     /// Cancelled when the person gives up.
     pub cancel: Cancel,
 }
@@ -189,6 +191,7 @@ impl Request {
             leaks: Leaks::default(),
             log_limit: Some(ops::LOG_LIMIT),
             explain: false,
+            verify: false,
             cancel: Cancel::default(),
         }
     }

@@ -179,6 +179,9 @@ pub(crate) fn execute(job: &Job<'_>, task: &Task) -> Result<Executed, Unsuccessf
             made: task.made,
         });
     };
+    if let Some(verifier) = job.begun.verifier {
+        return verifier.execute(job, task);
+    }
     let _lock = claim(job, task, &last.key()).map_err(Unsuccessful::quietly)?;
     // It may have been made between the look-up and now, above all by whoever held the lock.
     if !vertex.metadata.ignore_cache

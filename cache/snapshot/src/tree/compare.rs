@@ -1,6 +1,7 @@
 //! What is different between two layers or two chains of them, told path by path.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
 use std::iter::Peekable;
 use std::path::PathBuf;
@@ -37,25 +38,59 @@ pub enum How {
     Owner((u32, u32), (u32, u32)),
     /// Other extended attributes.
     Attributes,
+    /// It has a name in common with other files than before; no content key knows of that.
+    Links,
+    /// Another time of the last change, in seconds since 1970; no content key knows of that.
+    Time(i64, i64),
 }
 
 impl Tree {
     /// What counts for a content key and is different in `now`, in the order of the paths.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
-        changes(self.entries().iter(), now.entries().iter())
+        changes(
+            self.entries().iter(),
+            now.entries().iter(),
+            Entry::difference,
+        )
+    }
+
+    /// What is different in the layer tar of `now`, in the order of the paths: more than counts for a
+    /// content key. Times do where `latest` is the one that no file is younger than.
+    pub fn packed_changes(&self, now: &Self, latest: Option<i64>) -> Vec<Change> {
+        let (old_links, new_links) = (self.links(), now.links());
+        changes(self.entries().iter(), now.entries().iter(), |old, new| {
+            let difference = old
+                .difference(new)
+                .or_else(|| old.packed_difference(new, latest));
+            let is_linked = || first(&old_links, old) != first(&new_links, new);
+            difference.or_else(|| is_linked().then_some(How::Links))
+        })
+    }
+
+    /// The first name of each file that has several, by their numbers.
+    fn links(&self) -> HashMap<u32, &[u8]> {
+        let mut links = HashMap::new();
+        for entry in &self.entries {
+            if let Kind::File { link, .. } = entry.kind {
+                links.entry(link).or_insert(&*entry.path);
+            }
+        }
+        links.remove(&0);
+        links
     }
 }
 
 impl Merged {
     /// The same of what two chains show.
     pub fn changes(&self, now: &Self) -> Vec<Change> {
-        changes(self.iter(), now.iter())
+        changes(self.iter(), now.iter(), Entry::difference)
     }
 }
 
 fn changes<'a>(
     old: impl Iterator<Item = &'a Entry>,
     new: impl Iterator<Item = &'a Entry>,
+    difference: impl Fn(&Entry, &Entry) -> Option<How>,
 ) -> Vec<Change> {
     let pairs = Pairs {
         old: old.peekable(),
@@ -64,7 +99,7 @@ fn changes<'a>(
     pairs
         .filter_map(|pair| {
             let how = match pair {
-                (Some(old), Some(new)) => old.difference(new)?,
+                (Some(old), Some(new)) => difference(old, new)?,
                 (None, _) => How::New,
                 (_, None) => How::Gone,
             };
@@ -106,7 +141,32 @@ where
     }
 }
 
+/// The name under which a file with several is in the tar.
+fn first<'a>(links: &HashMap<u32, &'a [u8]>, entry: &Entry) -> Option<&'a [u8]> {
+    match entry.kind {
+        Kind::File { link, .. } => links.get(&link).copied(),
+        _ => None,
+    }
+}
+
 impl Entry {
+    /// What differs of two entries that no content key tells apart.
+    fn packed_difference(&self, now: &Self, latest: Option<i64>) -> Option<How> {
+        if self.kind != now.kind && self.is_directory() {
+            return Some(How::Kind);
+        }
+        if self.travelling() != now.travelling() {
+            return Some(How::Attributes);
+        }
+        // Marks have no time, and the root directory is as old as the layer.
+        if self.path.is_empty() || matches!(self.kind, Kind::Whiteout | Kind::Socket) {
+            return None;
+        }
+        let latest = latest?;
+        let (old, new) = (self.mtime.0.min(latest), now.mtime.0.min(latest));
+        (old != new).then_some(How::Time(old, new))
+    }
+
     /// How it differs from what it is now; `None` where nothing that counts does.
     pub fn difference(&self, now: &Self) -> Option<How> {
         if self.digest(Counting::All) == now.digest(Counting::All) {
@@ -151,6 +211,8 @@ impl How {
                 format!("owner of {name} {}:{} -> {}:{}", old.0, old.1, new.0, new.1)
             }
             Self::Attributes => format!("extended attributes of {name} changed"),
+            Self::Links => format!("hard links of {name} changed"),
+            Self::Time(old, new) => format!("time of {name} {old} -> {new}"),
         }
     }
 }
@@ -202,6 +264,39 @@ mod tests {
             .map(|it| it.how.sentence(it.path.display()))
             .collect();
         assert_eq!(said, expected, "{old} -> {new}");
+    }
+
+    #[test]
+    fn a_tar_differs_where_times_and_links_do_as_well() {
+        let at = |seconds, link| {
+            let mut tree = tree("a:1 b:1");
+            for entry in &mut tree.entries {
+                entry.mtime = (seconds, 7);
+                if let Kind::File { link: number, .. } = &mut entry.kind {
+                    *number = link;
+                }
+            }
+            tree
+        };
+        let check = |old: Tree, new: Tree, latest, expected: &[&str]| {
+            let said = old.packed_changes(&new, latest);
+            let said: Vec<String> = said
+                .iter()
+                .map(|it| it.how.sentence(it.path.display()))
+                .collect();
+            assert_eq!(said, expected);
+        };
+        check(at(5, 0), at(6, 0), None, &[]);
+        check(at(5, 0), at(6, 0), Some(5), &[]);
+        check(
+            at(5, 0),
+            at(6, 0),
+            Some(9),
+            &["time of a 5 -> 6", "time of b 5 -> 6"],
+        );
+        check(at(5, 1), at(5, 2), Some(9), &[]);
+        let changed = ["hard links of a changed", "hard links of b changed"];
+        check(at(5, 0), at(5, 1), None, &changed);
     }
 
     #[test]

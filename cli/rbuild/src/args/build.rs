@@ -214,6 +214,20 @@ pub(crate) struct BuildArgs {
     /// Each step that runs says why it was not in the cache
     #[arg(long, help_heading = "What is shown")]
     pub(crate) explain: bool,
+    /// Run all of it again once it is built, without the cache, and name the step and the file that come
+    /// out different; `=json` for programs
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        hide_possible_values = true,
+        conflicts_with_all = ["call", "check", "graph", "dry_run"],
+        help_heading = "What becomes of it"
+    )]
+    pub(crate) verify_reproducible: Option<ForecastFormat>,
     /// How many steps run at once [default: all that can]
     #[arg(short, long, value_name = "NUMBER", help_heading = "What to build")]
     pub(crate) jobs: Option<std::num::NonZeroUsize>,

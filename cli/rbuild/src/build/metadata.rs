@@ -96,6 +96,7 @@ mod tests {
             steps: 1,
             cached: 0,
             number: Some(7),
+            verified: None,
         };
         let read = |archived| -> Value {
             let metadata = Metadata {

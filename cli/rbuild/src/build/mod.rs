@@ -13,6 +13,7 @@ mod output;
 mod request;
 mod sizes;
 mod subrequests;
+mod verdict;
 
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -135,8 +136,11 @@ fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Res
     if matches!(shown.mode, Mode::Auto | Mode::Tty | Mode::Plain) {
         say_warnings(meant, shown);
     }
-    match built.image {
-        Some(image) if shown.mode == Mode::Quiet => Ok(print(&format!("{image}\n"))?),
+    if let Some(image) = built.image.filter(|_| shown.mode == Mode::Quiet) {
+        print(&format!("{image}\n"))?;
+    }
+    match (&built.verified, meant.verify) {
+        (Some(verified), Some(format)) => verdict::say(verified, format),
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use registry::Client;
 
 use super::output::{Output, Packing, Times};
 use super::{allow, annotation, cache, environment, lent, metadata};
-use crate::args::{BuildArgs, Network, SecretLeaks};
+use crate::args::{BuildArgs, ForecastFormat, Network, SecretLeaks};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::{limits, pairs};
@@ -30,6 +30,8 @@ pub(crate) struct Meant {
     pub(crate) annotations: Annotations,
     /// `--metadata-file`, and whether it is to have the warnings.
     pub(crate) metadata_file: Option<(PathBuf, bool)>,
+    /// `--verify-reproducible`, and how what comes of it is printed.
+    pub(crate) verify: Option<ForecastFormat>,
     /// `--cache-from`
     cache_from: Vec<cache::Place>,
     /// `--cache-to`
@@ -104,6 +106,7 @@ impl Meant {
                 Some(size) => u64::try_from(size).ok(),
             },
             explain: args.explain,
+            verify: args.verify_reproducible.is_some(),
             ..defaults
         };
         check_annotations(&request, &outputs, &annotations)?;
@@ -117,6 +120,7 @@ impl Meant {
             outputs,
             annotations,
             metadata_file,
+            verify: args.verify_reproducible,
             cache_from: flat(cache_from)?,
             cache_to: flat(cache_to)?,
         })

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kit::programs;
-use kit::tinyproxy::Proxy;
 use kit::rbuild::{Output, Rbuild, run};
 use kit::repository::Repository;
 use kit::sshd::{Sshd, make_key};
+use kit::tinyproxy::Proxy;
 use kit::tls::Server;
 
 use super::rbuild;
