@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use export::Material;
 use snapshot::{Entry, Root};
 use store::{Lease, SnapshotId, StoreError};
 
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     tree: Tree,
     /// The Dockerfile, where that came and no files.
     dockerfile: Option<Vec<u8>>,
+    /// From where it was fetched, and what it was.
+    origin: Option<Material>,
     /// Keeps the tree from being collected.
     _lease: Option<Lease>,
 }
@@ -89,6 +92,7 @@ impl Context {
         Self {
             tree,
             dockerfile: None,
+            origin: None,
             _lease: None,
         }
     }
@@ -106,6 +110,16 @@ impl Context {
             _lease: kept.lease,
             ..Self::of(Tree::Snapshot(Some(kept.id)))
         }
+    }
+
+    /// The same, fetched from somewhere.
+    fn from(self, origin: Option<Material>) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// From where it was fetched, and what it was then.
+    pub(crate) fn origin(&self) -> Option<&Material> {
+        self.origin.as_ref()
     }
 
     /// The Dockerfile, where that came and no files.

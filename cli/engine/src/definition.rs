@@ -113,6 +113,16 @@ impl Definition {
         &self.name
     }
 
+    /// Its text.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether a word stands anywhere in it.
+    pub(crate) fn speaks_of(&self, word: &str) -> bool {
+        has_word(&self.text, word)
+    }
+
     /// Where its files are.
     pub(crate) fn context(&self) -> &Context {
         &self.context
@@ -268,8 +278,12 @@ impl Definition {
 /// Whether the time of the context may be of interest.
 fn speaks_of_epoch(request: &Request, dockerfile: &[u8]) -> bool {
     let name = lower::SOURCE_DATE_EPOCH;
-    let mut words = dockerfile.windows(name.len());
-    request.build_args.contains_key(name) || words.any(|word| word == name.as_bytes())
+    request.build_args.contains_key(name) || has_word(dockerfile, name)
+}
+
+fn has_word(text: &[u8], word: &str) -> bool {
+    let mut words = text.windows(word.len());
+    words.any(|it| it == word.as_bytes())
 }
 
 /// Without a time, there is nothing that files could be dated back to.

@@ -369,6 +369,9 @@ pub enum ExportError {
     /// The files could not be given away.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// What the result is made of could not be found out.
+    #[error("failed to generate attestations")]
+    Attest(#[from] export::sbom::SbomError),
     /// The new layers could not be dated back.
     #[error("failed to rewrite timestamps of layers")]
     Clamp(#[source] Box<snapshot::ClampError>),

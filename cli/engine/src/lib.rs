@@ -60,7 +60,9 @@ pub use leaks::{Leak, Leaks};
 pub use lower::{ContextNameError, known_as as context_name};
 pub use ops::{AgentFrom, Cancel, KeyError, Keys};
 pub use output::Built;
-pub use request::{Allowed, Files, NoCache, Output, Pull, Push, Request, SecretFrom};
+pub use request::{
+    Allowed, Attest, Files, NoCache, Output, ProvenanceOf, Pull, Push, Request, SecretFrom,
+};
 pub use sizes::{Growth, ImageSize, LayerSize, SizeLimits};
 pub use solve::progress;
 pub use verify::{Differing, Unlike, Verified};

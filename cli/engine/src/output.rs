@@ -1,16 +1,19 @@
 //! What a build leaves behind: an image in the store, and files that tell of it.
 
+mod attest;
 mod clamped;
 mod files;
 
 use std::fs;
 use std::path::Path;
 
-use export::{Described, PushState, PushWatch, Pushing};
+use export::{Attestations, Described, PushState, PushWatch, Pushing, SaveOptions};
 use lower::Plan;
 use oci::{Digest, ImageConfig, Platform, Reference};
 use ops::Ref;
 use store::{ImageRecord, Origins, SnapshotId, SnapshotRow, StoreError};
+
+pub(crate) use attest::fetched;
 
 use crate::image::{self, LayerTime};
 use crate::late;
@@ -41,6 +44,8 @@ pub struct Built {
     pub number: Option<i64>,
     /// How it came out when all of it ran again, if that was asked for.
     pub verified: Option<Verified>,
+    /// What is said about its images.
+    pub attestations: Attestations,
 }
 
 /// Refuses at once what could only fail at the end.
@@ -75,11 +80,14 @@ pub(crate) fn export(
         cached: solved.cached,
         number: None,
         verified: None,
+        attestations: Attestations::default(),
     };
     if wants_image {
         job.reporter.errand("exporting to image", |errand| {
             export_images(job, solved, (layers, errand), &mut built)?;
-            built.pushed = push(job, &built.images, errand)?;
+            let predicates = attest::predicates(job, solved, &built.images, errand)?;
+            built.attestations = attest::attestations(&built.images, &predicates);
+            built.pushed = push(job, &built, errand)?;
             Ok::<(), ExportError>(())
         })?;
         let host = Platform::host();
@@ -230,12 +238,12 @@ fn with_cache(
 /// Gives the images to the registries that the request names, under each of their names.
 fn push(
     job: &Job<'_>,
-    images: &[(Platform, Digest)],
+    built: &Built,
     errand: &Errand<'_>,
 ) -> Result<Option<Described>, ExportError> {
     let (engine, request) = (job.engine, job.request);
     let mut records = Vec::new();
-    for (_, id) in images {
+    for (_, id) in &built.images {
         records.extend(engine.store.image(id).map_err(ExportError::Image)?);
     }
     let pushes = request.outputs.iter().filter_map(|output| match output {
@@ -252,7 +260,10 @@ fn push(
             let pushing = Pushing {
                 reference: name,
                 images: &records,
-                options: push.options.clone(),
+                options: SaveOptions {
+                    attestations: built.attestations.clone(),
+                    ..push.options.clone()
+                },
             };
             let watch = Watch(&request.cancel);
             let (snapshots, registries) = (&engine.snapshots, &engine.registries);

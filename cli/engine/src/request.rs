@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use export::{Annotations, SaveOptions};
+use export::{Annotations, Mode, SaveOptions, Version};
 use llb::op::{Network, Resources, Ulimit};
 use oci::{Platform, Reference};
 use ops::AgentFrom;
@@ -75,6 +75,8 @@ pub struct Request {
     pub cache_to: Vec<CacheTo>,
     /// `--cache-to type=inline`: the image has the cache of its layers with it.
     pub inline_cache: bool,
+    /// `--attest`, `--provenance`, `--sbom`
+    pub attest: Attest,
     /// How many steps may run at once; no limit where `None`, as with BuildKit.
     pub parallelism: Option<usize>,
     /// `--max-size` and `--max-layer-growth`
@@ -91,6 +93,28 @@ pub struct Request {
     pub verify: bool,
     /// Cancelled when the person gives up.
     pub cancel: Cancel,
+}
+
+/// What is said about the result.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Attest {
+    /// Where it comes from.
+    pub provenance: Option<ProvenanceOf>,
+    /// What it is made of.
+    pub sbom: bool,
+}
+
+/// How it is said where a result comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProvenanceOf {
+    /// How much is told.
+    pub mode: Mode,
+    /// In which version of SLSA's words.
+    pub version: Version,
+    /// Who builds, as an address; empty where nobody says.
+    pub builder_id: String,
+    /// Whether whoever builds says that the same comes out each time.
+    pub says_reproducible: bool,
 }
 
 /// What becomes of the result.
@@ -118,6 +142,8 @@ pub struct Files {
     pub platform_split: bool,
     /// `source-date-epoch=`: the time that all of them have, instead of `SOURCE_DATE_EPOCH`.
     pub epoch: Option<i64>,
+    /// How the names of files begin that say something of the others.
+    pub attestation_prefix: String,
 }
 
 /// How an image is given to registries.
@@ -185,6 +211,7 @@ impl Request {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             inline_cache: false,
+            attest: Attest::default(),
             parallelism: None,
             size_limits: SizeLimits::default(),
             report_sizes: false,

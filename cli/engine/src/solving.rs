@@ -33,6 +33,8 @@ pub(crate) struct Solved {
     pub(crate) steps: u32,
     /// How many of them were cached.
     pub(crate) cached: u32,
+    /// What remote sources were.
+    pub(crate) resolved: HashMap<VertexId, Source>,
 }
 
 /// What the loop is told.
@@ -67,6 +69,7 @@ pub(crate) fn solve<'scope, 'env>(
             outputs: vec![None; roots.len()],
             steps: 0,
             cached: 0,
+            resolved: HashMap::new(),
         });
     }
     let (sender, receiver) = crossbeam_channel::unbounded();
@@ -100,6 +103,7 @@ pub(crate) fn solve<'scope, 'env>(
                 outputs: roots.into_iter().map(output).collect(),
                 steps: count(job.plan.graph.len()),
                 cached: count(solving.cached.len()),
+                resolved: std::mem::take(&mut solving.resolved),
             })
         }
         _ if job.request.cancel.is_cancelled() => Err(BuildError::Cancelled),

@@ -12,6 +12,7 @@
 
 mod ahead;
 mod annotations;
+mod attest;
 mod change;
 mod commit;
 mod compress;
@@ -24,9 +25,14 @@ mod pull;
 mod push;
 mod recover;
 mod save;
+pub mod sbom;
 mod verify;
 
 pub use annotations::{Annotated, Annotations};
+pub use attest::{
+    Attestations, Builder, ConfigSource, Invocation, Material, Mode, Predicate, Provenance, Steps,
+    Version, package_url,
+};
 pub use change::{Change, ChangeError};
 pub use commit::{CommitError, commit};
 pub use compress::{Packer, Packing, decoder};

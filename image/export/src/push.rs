@@ -10,6 +10,7 @@ use snapshot::Snapshots;
 use store::{ImageRecord, SnapshotId, Store, StoreError};
 
 use crate::annotations::Annotated;
+use crate::attest::{self, Subject};
 use crate::manifest::{Described, Descriptor, Index};
 use crate::origins::Origins;
 use crate::save::{self, SaveError, SaveOptions, layer};
@@ -91,20 +92,24 @@ pub fn push(
     };
     sending.send_layers()?;
     let reference = pushing.reference;
-    if let [image] = pushing.images {
+    let is_alone = pushing.options.attestations.is_empty();
+    if let ([image], true) = (pushing.images, is_alone) {
         let manifest = sending.send_config(image)?;
         client.push_manifest(reference, &manifest.media_type, &manifest.bytes)?;
         return Ok(Described::from(&manifest.descriptor));
     }
     let mut entries = Vec::new();
+    let mut attested = Vec::new();
     for image in pushing.images {
         let manifest = sending.send_config(image)?;
         let by_digest = reference.only_digest(manifest.descriptor.digest);
         client.push_manifest(&by_digest, &manifest.media_type, &manifest.bytes)?;
+        attested.extend(sending.send_attestations(image, &manifest)?);
         let mut entry = manifest.descriptor;
         entry.platform = Some((&manifest.config.platform()).into());
         entries.push(entry);
     }
+    entries.extend(attested);
     let options = &pushing.options;
     let (media_type, index) = match options.annotations {
         None => save::index(snapshots.store(), reference, options, entries)?,
@@ -243,6 +248,34 @@ impl Sending<'_> {
             (Pushed::Mounted, Some(repository)) => PushState::Mounted(repository),
             (Pushed::Sent | Pushed::Mounted, _) => PushState::Pushed,
         })
+    }
+
+    /// Sends what is said about an image, and gives what stands for it in the index.
+    fn send_attestations(
+        &self,
+        image: &ImageRecord,
+        manifest: &Sent,
+    ) -> Result<Option<Descriptor>, PushError> {
+        let reference = self.pushing.reference;
+        let subject = Subject {
+            manifest: &manifest.descriptor,
+            names: std::slice::from_ref(reference),
+            platform: &manifest.config.platform(),
+        };
+        let predicates = self.pushing.options.attestations.of(&image.id);
+        let Some(documents) = attest::documents(predicates, &subject) else {
+            return Ok(None);
+        };
+        for (media_type, bytes) in &documents.blobs {
+            let digest = self.store().put_blob(bytes)?;
+            let blob = Descriptor::new(media_type, digest, bytes.len() as u64);
+            self.send_blob(&blob, &|_| {})?;
+        }
+        let own = &documents.descriptor;
+        let by_digest = reference.only_digest(own.digest);
+        self.client
+            .push_manifest(&by_digest, &own.media_type, &documents.manifest)?;
+        Ok(Some(documents.descriptor))
     }
 
     /// Sends the config of an image whose layers are sent, and makes its manifest.

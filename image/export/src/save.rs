@@ -16,6 +16,7 @@ use snapshot::{DiffError, Snapshots};
 use store::{ImageRecord, ResolveError, SnapshotId, SnapshotRow, Store, StoreError};
 
 use crate::annotations::{Annotated, Annotations};
+use crate::attest::{self, Attestations, Predicate, Subject};
 use crate::manifest::{Described, Descriptor, DockerEntry, Document, Index, Manifest};
 use archive::ArchiveWriter;
 use layout::REF_NAME;
@@ -118,6 +119,8 @@ pub struct SaveOptions {
     pub platforms: Vec<Platform>,
     /// Blobs, and layers by their diff ids, that the reader has: they are named and not written.
     pub known: BTreeSet<Digest>,
+    /// What is said about the images.
+    pub attestations: Attestations,
 }
 
 impl SaveOptions {
@@ -154,6 +157,8 @@ struct Written {
     manifest: Descriptor,
     manifest_bytes: Vec<u8>,
     layers: Vec<Descriptor>,
+    /// What is said about it.
+    attested: Option<Descriptor>,
 }
 
 /// Writes the images that `words` mean into one archive. The same images and options give the same
@@ -361,13 +366,37 @@ fn write_image(
     let (media_type, manifest_bytes) = manifest(store, record, options, made)?;
     let mut manifest = archive.blob(&media_type, &manifest_bytes)?;
     manifest.annotations = options.of_image(Annotated::ManifestDescriptor, &config);
+    let names = [&chosen.names[..], &chosen.shared].concat();
+    let subject = Subject {
+        manifest: &manifest,
+        names: &names,
+        platform: &config.platform(),
+    };
+    let attested = write_attestations(archive, options.attestations.of(&record.id), &subject)?;
     Ok(Written {
+        attested,
         config,
         manifest,
         manifest_bytes,
         layers,
         chosen,
     })
+}
+
+/// Writes what is said about an image, and gives what stands for it in the index.
+fn write_attestations(
+    archive: &mut ArchiveWriter<'_>,
+    predicates: &[Predicate],
+    subject: &Subject<'_>,
+) -> Result<Option<Descriptor>, SaveError> {
+    let Some(documents) = attest::documents(predicates, subject) else {
+        return Ok(None);
+    };
+    for (media_type, bytes) in &documents.blobs {
+        archive.blob(media_type, bytes)?;
+    }
+    archive.blob(&documents.descriptor.media_type, &documents.manifest)?;
+    Ok(Some(documents.descriptor))
 }
 
 fn config(record: &ImageRecord, bytes: &[u8]) -> Result<ImageConfig, SaveError> {
@@ -524,23 +553,23 @@ fn write_indices(
     let shared: BTreeSet<&Reference> = images.iter().flat_map(|it| &it.chosen.shared).collect();
     for name in &shared {
         let of_name = images.iter().filter(|it| it.chosen.shared.contains(*name));
-        let entries = of_name.map(index_entry).collect();
-        let (media_type, nested) = match options.annotations {
-            None => index(archive.store(), name, options, entries)?,
-            Some(_) => {
-                let nested = Index {
-                    schema_version: 2,
-                    media_type: options.types().index(),
-                    manifests: entries,
-                    annotations: options.of_index(Annotated::Index),
-                };
-                (nested.media_type.to_owned(), json(&nested))
-            }
+        let of_name: Vec<_> = of_name.collect();
+        let is_plain =
+            options.annotations.is_none() && of_name.iter().all(|it| it.attested.is_none());
+        let entry = if is_plain {
+            let entries = of_name.iter().map(|it| index_entry(it)).collect();
+            let (media_type, nested) = index(archive.store(), name, options, entries)?;
+            archive.blob(&media_type, &nested)?
+        } else {
+            nest(archive, options, &of_name)?
         };
-        let mut entry = archive.blob(&media_type, &nested)?;
-        entry.annotations = options.of_index(Annotated::IndexDescriptor);
         described = Some(Described::from(&entry));
         manifests.push(named(&entry, name));
+    }
+    for image in images.iter().filter(|it| it.has_own_index()) {
+        let entry = nest(archive, options, &[image])?;
+        described = described.map(|_| Described::from(&entry));
+        manifests.extend(under_names(image, &entry));
     }
     let mut index = Index {
         schema_version: 2,
@@ -569,14 +598,48 @@ fn write_indices(
     Ok(described)
 }
 
-/// The image in `index.json`: once a name, so that readers can pick it by any.
+/// Writes an index of images, and behind them of what is said about them.
+fn nest(
+    archive: &mut ArchiveWriter<'_>,
+    options: &SaveOptions,
+    images: &[&Written],
+) -> Result<Descriptor, SaveError> {
+    let runnable = images.iter().map(|image| index_entry(image));
+    let attested = images.iter().filter_map(|image| image.attested.clone());
+    let nested = Index {
+        schema_version: 2,
+        media_type: options.types().index(),
+        manifests: runnable.chain(attested).collect(),
+        annotations: options.of_index(Annotated::Index),
+    };
+    let mut entry = archive.blob(nested.media_type, &json(&nested))?;
+    entry.annotations = options.of_index(Annotated::IndexDescriptor);
+    Ok(entry)
+}
+
+/// The image in `index.json`, where it stands there itself.
 fn index_entries(image: &Written) -> Vec<Descriptor> {
-    let bare = index_entry(image);
+    match image.has_own_index() {
+        true => Vec::new(),
+        false => under_names(image, &index_entry(image)),
+    }
+}
+
+/// What stands for the image in `index.json`: once a name, so that readers can pick it by any.
+fn under_names(image: &Written, entry: &Descriptor) -> Vec<Descriptor> {
     if image.chosen.names.is_empty() && image.chosen.shared.is_empty() {
-        return vec![bare];
+        return vec![entry.clone()];
     }
     let names = image.chosen.names.iter();
-    names.map(|name| named(&bare, name)).collect()
+    names.map(|name| named(entry, name)).collect()
+}
+
+impl Written {
+    /// Whether an index of its own holds the image and what is said about it. One of several platforms
+    /// is in the index of all of them.
+    fn has_own_index(&self) -> bool {
+        self.attested.is_some() && self.chosen.shared.is_empty()
+    }
 }
 
 /// The image in an index, by its platform.

@@ -10,7 +10,9 @@
 pub mod dot;
 mod graph;
 pub mod op;
+mod told;
 
 pub use graph::{Graph, Input, Metadata, SourceRange, Vertex, VertexId, without_credentials};
 pub use oci::{Key, KeyHasher};
 pub use op::Op;
+pub use told::told;

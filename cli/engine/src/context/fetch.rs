@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::Instant;
 
+use export::Material;
 use jiff::Timestamp;
 use llb::op::{GitSource, GitTimes, HttpSource, Source};
 use llb::{Key, KeyHasher, Op};
@@ -15,6 +16,7 @@ use store::Record;
 use super::archive::{self, START, Tar};
 use super::{Context, Kept, LARGEST_TEXT, Stdin, known};
 use crate::ledger::Ledger;
+use crate::output::fetched;
 use crate::report::{Errand, Reporter};
 use crate::{BuildError, Engine, ReadError, Request};
 
@@ -81,13 +83,18 @@ impl Fetching<'_> {
             let fetch = || download(self.engine, self.request, http, errand);
             let size = |it: &Result<_, _>| it.as_ref().map_or(0, |(_, size)| *size);
             let (blob, _) = errand.part("transferring context:", fetch, size)?;
+            let origin = Some(Material {
+                uri: from.clone(),
+                algorithm: "sha256".to_owned(),
+                digest: blob.hex(),
+            });
             let mut file = self.engine.store.open_blob(&blob)?;
             let start = start(&mut file, &from)?;
             if archive::is_archive(&start) {
-                return Ok(Context::of_snapshot(self.unpack(blob, &from)?));
+                return Ok(Context::of_snapshot(self.unpack(blob, &from)?).from(origin));
             }
             let mut whole = io::Cursor::new(start).chain(file);
-            Ok(Context::of_dockerfile(text(&mut whole, &from)?))
+            Ok(Context::of_dockerfile(text(&mut whole, &from)?).from(origin))
         })
     }
 
@@ -105,10 +112,10 @@ impl Fetching<'_> {
         }
         let source = Source::Git(git);
         let name = format!("[internal] load git source {}", remote::shown(&source));
-        let kept = self
+        let (kept, origin) = self
             .reporter
             .errand(&name, |errand| self.check_out(&source, &name, errand))?;
-        Ok(Context::of_snapshot(kept))
+        Ok(Context::of_snapshot(kept).from(origin))
     }
 
     fn check_out(
@@ -116,7 +123,7 @@ impl Fetching<'_> {
         source: &Source,
         name: &str,
         errand: &Errand<'_>,
-    ) -> Result<Kept, ReadError> {
+    ) -> Result<(Kept, Option<Material>), ReadError> {
         let tail = errand.tail();
         let context = ops::Context {
             session: self.request,
@@ -126,12 +133,13 @@ impl Fetching<'_> {
             cancel: &self.request.cancel,
         };
         let source = self.engine.ops.resolve(source, &context)?;
+        let origin = fetched(&source);
         let key = KeyHasher::new("context git")
             .bytes(&serde_json::to_vec(&source).expect("a source is plain data"))
             .finish();
         if let Some(known) = known(self.engine, &key)? {
             self.ledger.found(key);
-            return Ok(known);
+            return Ok((known, origin));
         }
         let (started, begun) = (Timestamp::now(), Instant::now());
         let brought = self
@@ -156,7 +164,7 @@ impl Fetching<'_> {
             made: None,
             spent: None,
         })?;
-        Ok(Kept { id, lease: None })
+        Ok((Kept { id, lease: None }, origin))
     }
 
     /// Puts what comes into the store, as it is.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use lower::Plan;
 use snapshot::Plain;
 
+use super::attest;
 use crate::report::Errand;
 use crate::request::Files;
 use crate::solving::Solved;
@@ -39,9 +40,12 @@ fn directory(
     let snapshots = &job.engine.snapshots;
     let to = files.destination.as_deref().unwrap_or(Path::new("."));
     let mut bytes = 0;
-    for (target, output) in job.targets.iter().zip(&solved.outputs) {
+    let said = attest::predicates(job, solved, &[], errand)?;
+    let outputs = job.targets.iter().zip(&solved.outputs);
+    for ((target, output), said) in outputs.zip(&said) {
         let plain = plain(job, target, files);
         let top = super::top(job, output.as_ref(), errand)?;
+        let top = attest::beside_files(job, top, said, &files.attestation_prefix)?;
         let name = match job.targets.len() {
             1 => "copying files".to_owned(),
             _ => format!("copying files {}", target.platform),
@@ -66,6 +70,8 @@ fn tar(
     let (target, output) = (&job.targets[0], solved.outputs[0].as_ref());
     let plain = plain(job, target, files);
     let top = super::top(job, output, errand)?;
+    let said = attest::predicates(job, solved, &[], errand)?;
+    let top = attest::beside_files(job, top, &said[0], &files.attestation_prefix)?;
     let write = |out: &mut dyn Write| snapshots.write_tar(top, &plain, out);
     let pack = || match &files.destination {
         None => write(&mut BufWriter::new(io::stdout().lock())).map_err(ExportError::Files),

@@ -193,8 +193,7 @@ fn files_that_are_given_away_need_no_image() {
     let destination = room.home().join("out");
     request.outputs = vec![Output::Local(engine::Files {
         destination: Some(destination.clone()),
-        platform_split: false,
-        epoch: None,
+        ..engine::Files::default()
     })];
     assert_eq!(room.build_as(&request).unwrap().image, None);
     let copied = fs::read_to_string(destination.join("it")).unwrap();

@@ -112,6 +112,30 @@ pub(crate) struct BuildArgs {
     /// index, manifest-descriptor or index-descriptor, or several with commas between
     #[arg(long, value_name = "KEY=VALUE", help_heading = "What becomes of it")]
     pub(crate) annotation: Vec<String>,
+    /// Say something about the result: `type=sbom` what it is made of, `type=provenance` where it comes from
+    /// (with mode=min or mode=max, version=v1 or version=v0.2, builder-id=ADDRESS)
+    #[arg(long, value_name = "SPEC", help_heading = "What becomes of it")]
+    pub(crate) attest: Vec<String>,
+    /// The same as --attest type=provenance: true, false or `mode=min,…`
+    #[arg(
+        long,
+        value_name = "SPEC",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "What becomes of it"
+    )]
+    pub(crate) provenance: Option<String>,
+    /// The same as --attest type=sbom: true or false
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "What becomes of it"
+    )]
+    pub(crate) sbom: Option<String>,
     /// Where the result goes: `type=image` (the default), `type=registry`, `type=docker,dest=FILE`, `type=oci,dest=FILE`
     /// (a directory with `tar=false`), `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
     #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]

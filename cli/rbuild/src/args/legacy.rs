@@ -28,15 +28,6 @@ pub(crate) struct LegacyArgs {
     /// Of the classic builder
     #[arg(long, hide = true, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Who made the image of what
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    provenance: Option<String>,
-    /// What is in the image
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    sbom: Option<String>,
-    /// Either of them
-    #[arg(long, hide = true, value_name = "SPEC")]
-    attest: Vec<String>,
 }
 
 impl LegacyArgs {
@@ -58,30 +49,11 @@ impl LegacyArgs {
             let hint = "RUN --security=insecure with --allow security.insecure is not confined";
             return Err(Fault::usage(message).hint(hint));
         }
-        for (flag, value) in [("--provenance", &self.provenance), ("--sbom", &self.sbom)] {
-            if value.as_deref().is_some_and(|it| !is_off(it)) {
-                return Err(no_attestation(flag));
-            }
-        }
-        if self.attest.iter().any(|it| !is_off(it)) {
-            return Err(no_attestation("--attest"));
-        }
         let ignored = self.compress.then(|| {
             "WARNING: --compress is ignored: the context is read where it is\n".to_owned()
         });
         Ok(ignored.into_iter().collect())
     }
-}
-
-fn no_attestation(flag: &str) -> Fault {
-    Fault::usage(format!("`{flag}`: attestations are not supported yet"))
-        .hint(format!("leave it away, or write {flag}=false"))
-}
-
-/// Whether an attestation is not wanted: `false`, or `disabled` among the fields.
-fn is_off(text: &str) -> bool {
-    let is_disabled = |it: &str| matches!(it, "disabled" | "disabled=true");
-    matches!(text, "false" | "0" | "disabled") || text.split(',').any(is_disabled)
 }
 
 #[cfg(test)]
@@ -100,22 +72,10 @@ mod tests {
     #[test]
     fn what_changes_nothing_is_taken_and_what_would_is_not() {
         assert_eq!(said(|args| args.builder = Some("other".into())), "");
-        assert_eq!(said(|args| args.provenance = Some("false".into())), "");
-        assert_eq!(said(|args| args.sbom = Some("false".into())), "");
-        let off = "type=provenance,disabled=true";
-        assert_eq!(said(|args| args.attest.push(off.into())), "");
         assert_eq!(said(|args| args.isolation = Some("default".into())), "");
         assert_eq!(
             said(|args| args.compress = true),
             "WARNING: --compress is ignored: the context is read where it is\n"
-        );
-        assert_eq!(
-            said(|args| args.provenance = Some("mode=max".into())),
-            "error: `--provenance`: attestations are not supported yet"
-        );
-        assert_eq!(
-            said(|args| args.attest.push("type=sbom".into())),
-            "error: `--attest`: attestations are not supported yet"
         );
         assert_eq!(
             said(|args| args.isolation = Some("hyperv".into())),

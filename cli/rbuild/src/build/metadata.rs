@@ -97,6 +97,7 @@ mod tests {
             cached: 0,
             number: Some(7),
             verified: None,
+            attestations: Default::default(),
         };
         let read = |archived| -> Value {
             let metadata = Metadata {

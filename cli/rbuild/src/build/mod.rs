@@ -2,6 +2,7 @@
 
 mod allow;
 mod annotation;
+mod attest;
 mod cache;
 mod call;
 mod context;
@@ -173,7 +174,10 @@ fn write_archives(
             (Some(path), false) => ArchiveTo::File(path),
             (None, _) => ArchiveTo::Stdout,
         };
-        let options = packing.options(&meant.annotations);
+        let mut options = packing.options(&meant.annotations);
+        if packing.takes_attestations() {
+            options.attestations = built.attestations.clone();
+        }
         let written = image::write(&snapshots, &names, to, &options);
         described = written.map_err(|fault| fault.prefix("ERROR: failed to build: "))?;
     }

@@ -80,6 +80,11 @@ impl Packing {
         }
     }
 
+    /// Whether what is said of an image can stand beside it: Docker's archives have no place for that.
+    pub(crate) fn takes_attestations(&self) -> bool {
+        !self.is_dockers
+    }
+
     /// Whether Docker's media types are asked for.
     pub(crate) fn insists_on_dockers(&self) -> bool {
         self.media_types == Some(MediaTypes::Docker)
@@ -109,11 +114,22 @@ struct Fields {
     names: Vec<String>,
     packing: Packing,
     platform_split: bool,
+    /// `attestation-prefix=`
+    attestation_prefix: String,
     /// `tar=false`
     is_layout: bool,
 }
 
 impl Output {
+    /// Whether what is said of the result goes with it. The store keeps nothing of the kind.
+    pub(crate) fn takes_attestations(&self) -> bool {
+        match self {
+            Self::Push(_) | Self::Local(_) | Self::Tar(_) => true,
+            Self::Archive { packing, .. } => packing.takes_attestations(),
+            Self::Image { .. } | Self::CacheOnly => false,
+        }
+    }
+
     /// How the image is packed, where it is one.
     pub(crate) fn packing(&self) -> Option<&Packing> {
         match self {
@@ -168,6 +184,7 @@ impl Output {
             destination: destination.clone(),
             platform_split: fields.platform_split,
             epoch,
+            attestation_prefix: fields.attestation_prefix.clone(),
         };
         let pushes = fields.push || fields.kind.as_deref() == Some("registry");
         match fields.kind.as_deref() {
@@ -260,6 +277,9 @@ impl Fields {
                     let epoch = value.parse();
                     let why = format!("`{value}` is no number of seconds since 1970");
                     read.packing.times.epoch = Some(epoch.map_err(|_| wrong(text, &why))?);
+                }
+                ("attestation-prefix", _) if !value.contains('/') => {
+                    read.attestation_prefix = value;
                 }
                 ("push", "true" | "1") => read.push = true,
                 ("registry.insecure", "true" | "1") => read.insecure = true,
@@ -387,23 +407,23 @@ mod tests {
             ),
             (
                 "./out",
-                r#"Local(Files { destination: Some("./out"), platform_split: false, epoch: None })"#,
+                r#"Local(Files { destination: Some("./out"), platform_split: false, epoch: None, attestation_prefix: "" })"#,
             ),
             (
                 "-",
-                "Tar(Files { destination: None, platform_split: false, epoch: None })",
+                r#"Tar(Files { destination: None, platform_split: false, epoch: None, attestation_prefix: "" })"#,
             ),
             (
                 "type=local,dest=x,platform-split=true",
-                r#"Local(Files { destination: Some("x"), platform_split: true, epoch: None })"#,
+                r#"Local(Files { destination: Some("x"), platform_split: true, epoch: None, attestation_prefix: "" })"#,
             ),
             (
                 "type=tar,dest=x.tar",
-                r#"Tar(Files { destination: Some("x.tar"), platform_split: false, epoch: None })"#,
+                r#"Tar(Files { destination: Some("x.tar"), platform_split: false, epoch: None, attestation_prefix: "" })"#,
             ),
             (
                 "type=tar",
-                "Tar(Files { destination: None, platform_split: false, epoch: None })",
+                r#"Tar(Files { destination: None, platform_split: false, epoch: None, attestation_prefix: "" })"#,
             ),
             (
                 "type=local",
@@ -451,7 +471,7 @@ mod tests {
             ),
             (
                 "type=tar,source-date-epoch=7",
-                "Tar(Files { destination: None, platform_split: false, epoch: Some(7) })",
+                r#"Tar(Files { destination: None, platform_split: false, epoch: Some(7), attestation_prefix: "" })"#,
             ),
             (
                 "type=tar,rewrite-timestamp=true",

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::{
-    AgentFrom, ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request, SecretFrom,
-    SizeLimits,
+    AgentFrom, Attest, ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request, SecretFrom, SizeLimits,
 };
 use export::{Annotations, SaveOptions};
 use oci::{Platform, Reference};
 use registry::Client;
 
 use super::output::{Output, Packing, Times};
-use super::{allow, annotation, cache, environment, lent, metadata};
+use super::{allow, annotation, attest, cache, environment, lent, metadata};
 use crate::args::{BuildArgs, ForecastFormat, Network, SecretLeaks};
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -107,10 +106,12 @@ impl Meant {
             },
             explain: args.explain,
             verify: args.verify_reproducible.is_some(),
+            attest: attest::attest(args)?,
             ..defaults
         };
         check_annotations(&request, &outputs, &annotations)?;
         check_sizes(args, &outputs)?;
+        check_attestations(&request, &outputs)?;
         let warnings = metadata::is_asked(variable("BUILDX_METADATA_WARNINGS").as_deref());
         let metadata_file = args.metadata_file.clone().map(|path| (path, warnings));
         let cache_from = args.cache_from.iter().map(|it| cache::from(it, &variable));
@@ -338,6 +339,18 @@ fn check_sizes(args: &BuildArgs, outputs: &[Output]) -> Result<(), Fault> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses attestations that would go nowhere.
+fn check_attestations(request: &Request, outputs: &[Output]) -> Result<(), Fault> {
+    let asks = request.attest != Attest::default();
+    if asks && !outputs.iter().any(Output::takes_attestations) {
+        return Err(Fault::usage(
+            "attestations go beside images in registries and OCI archives, and beside files: the store keeps none",
+        )
+        .hint("add --push, --output type=oci,dest=FILE or --output DIRECTORY"));
+    }
+    Ok(())
 }
 
 /// Refuses annotations that nothing could have.

@@ -123,21 +123,8 @@ fn op(graph: &Graph, vertex: &Vertex) -> Value {
         Op::Merge => "merge",
         Op::Diff => "diff",
     };
-    let mut op = serde_json::to_value(&vertex.op).unwrap_or_default();
-    if let Op::Source(_) = vertex.op {
-        clean(&mut op);
-    }
+    let op = llb::told(&vertex.op);
     json!({"inputs": inputs, "kind": kind, "op": op})
-}
-
-/// Takes names and passwords out of addresses.
-fn clean(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains("://") => *text = llb::without_credentials(text),
-        Value::Array(values) => values.iter_mut().for_each(clean),
-        Value::Object(fields) => fields.values_mut().for_each(clean),
-        _ => {}
-    }
 }
 
 fn name(vertex: &Vertex) -> String {

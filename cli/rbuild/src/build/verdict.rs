@@ -47,7 +47,7 @@ fn difference(first: &Differing, others: &[Differing], verified: &Verified) -> F
     for differing in [first].into_iter().chain(others) {
         preamble.push_str(&files(differing));
     }
-    let place = first.place.as_ref().map(|it| it.excerpt());
+    let place = first.place.as_ref().map(engine::Place::excerpt);
     preamble.push_str(&place.unwrap_or_default());
     let file = match &first.files[..] {
         [] => String::new(),

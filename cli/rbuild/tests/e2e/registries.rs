@@ -648,3 +648,107 @@ fn a_pull_that_hangs_ends_when_it_is_told_to_and_leaves_nothing_as_root() {
     assert_eq!(rbuild.run(["images", "-q"]).success().stdout, "");
     rbuild.run(["pull", "-q", &base]).success();
 }
+
+/// What a program that ends well writes.
+fn said(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {words}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn attestations_are_in_the_registry_beside_the_image_as_root() {
+    let (server, rbuild, base) = served();
+    rbuild.write("Dockerfile", format!("FROM {base}\nRUN echo hello > /a\n"));
+    let app = format!("{}/lib/app:v1", server.address());
+    let line = [
+        "build",
+        "-q",
+        "-t",
+        &app,
+        "--push",
+        "--sbom",
+        "--provenance",
+    ];
+    rbuild.run(line.iter().chain(&["."])).success();
+
+    let raw = |name: &str| -> serde_json::Value {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--tls-verify=false", "--raw"]);
+        let output = said(skopeo.arg(format!("docker://{name}")));
+        serde_json::from_str(&output).unwrap()
+    };
+    let index = raw(&app);
+    let [image, attestation] = &index["manifests"].as_array().unwrap()[..] else {
+        panic!("an image and what is said about it: {index}")
+    };
+    let annotations = &attestation["annotations"];
+    assert_eq!(
+        annotations["vnd.docker.reference.type"],
+        "attestation-manifest"
+    );
+    assert_eq!(annotations["vnd.docker.reference.digest"], image["digest"]);
+    assert_eq!(attestation["platform"]["os"], "unknown");
+    let repository = app.strip_suffix(":v1").unwrap();
+    let manifest = raw(&format!(
+        "{repository}@{}",
+        attestation["digest"].as_str().unwrap()
+    ));
+    let layers = manifest["layers"].as_array().unwrap();
+    let kinds: Vec<&str> = layers
+        .iter()
+        .map(|it| {
+            it["annotations"]["in-toto.io/predicate-type"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "https://spdx.dev/Document",
+            "https://slsa.dev/provenance/v1"
+        ]
+    );
+
+    // What the provenance says of the base is what the registry says.
+    let blob = layers[1]["digest"].as_str().unwrap();
+    let mut get = Command::new("curl");
+    get.args([
+        "-sf",
+        &format!("http://{}/v2/lib/app/blobs/{blob}", server.address()),
+    ]);
+    let statement: serde_json::Value = serde_json::from_str(&said(&mut get)).unwrap();
+    let subject = &statement["subject"][0];
+    let digest = image["digest"].as_str().unwrap();
+    assert_eq!(
+        format!("sha256:{}", subject["digest"]["sha256"].as_str().unwrap()),
+        digest
+    );
+    assert!(
+        subject["name"]
+            .as_str()
+            .unwrap()
+            .ends_with("/lib/app@v1?platform=linux%2Famd64")
+    );
+    let of_base = &statement["predicate"]["buildDefinition"]["resolvedDependencies"][0];
+    let mut inspect = Command::new("skopeo");
+    inspect.args(["inspect", "--tls-verify=false", "--format", "{{.Digest}}"]);
+    let known = said(inspect.arg(format!("docker://{base}")));
+    assert_eq!(
+        format!("sha256:{}", of_base["digest"]["sha256"].as_str().unwrap()),
+        known.trim()
+    );
+
+    // Whoever pulls it gets the image alone.
+    let other = Rbuild::new(RBUILD);
+    other.run(["pull", "-q", &app]).success();
+    assert_eq!(
+        other
+            .run(["run", "--rm", &app, "cat", "/a"])
+            .success()
+            .stdout,
+        "hello\n"
+    );
+}
