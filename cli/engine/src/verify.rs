@@ -260,7 +260,8 @@ impl Verifier<'_> {
     /// Where the contents of a file begin to differ; `None` where it is no file.
     fn content(&self, path: &Path, layers: [SnapshotId; 2]) -> Option<String> {
         let open = |id| {
-            let root = Root::open(&self.engine.store.snapshot_fs(id))?;
+            let view = self.engine.snapshots.view(Some(id));
+            let root = Root::from_fd(view.map_err(io::Error::other)?);
             let file = root.open_file(path)?;
             let size = file.metadata()?.len();
             io::Result::Ok((BufReader::new(file), size))

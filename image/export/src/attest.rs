@@ -230,11 +230,13 @@ mod tests {
         let made = documents(std::slice::from_ref(&predicate), &subject).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         assert_eq!(
-            text(&made.blobs[0].1),
-            format!(
-                r#"{{"_type":"{STATEMENT}","predicate":{{"a":1}},"predicateType":"https://example.org/kind","subject":[{{"digest":{{"sha256":"{}"}},"name":"_"}}]}}"#,
-                Digest::of(b"m").hex()
-            )
+            serde_json::from_slice::<Value>(&made.blobs[0].1).unwrap(),
+            json!({
+                "_type": STATEMENT,
+                "predicate": { "a": 1 },
+                "predicateType": "https://example.org/kind",
+                "subject": [{ "digest": { "sha256": Digest::of(b"m").hex() }, "name": "_" }],
+            })
         );
         let statement = Digest::of(&made.blobs[0].1).to_string();
         assert!(text(&made.blobs[1].1).contains(&statement));

@@ -195,13 +195,23 @@ fn run(
     args: &[&str],
     input: Option<&mut dyn Read>,
 ) -> Result<String, HandOverError> {
+    let mut command = Command::new(program);
+    command.args(args);
+    wait(program, command, input)
+}
+
+/// The same for a program with more to it than arguments.
+fn wait(
+    program: &'static str,
+    mut command: Command,
+    input: Option<&mut dyn Read>,
+) -> Result<String, HandOverError> {
     let failed = |source| HandOverError::Program { program, source };
     let stdin = match input {
         Some(_) => Stdio::piped(),
         None => Stdio::null(),
     };
-    let mut child = Command::new(program)
-        .args(args)
+    let mut child = command
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -184,7 +184,7 @@ fn bytes_that_are_others_than_promised_are_refused_needing_root() {
 #[test]
 fn credentials_do_not_go_to_a_realm_elsewhere_needing_root() {
     let elsewhere = Web::start().unwrap();
-    let realm = elsewhere.url("/token").replace("127.0.0.1", "127.0.0.2");
+    let realm = elsewhere.url("/token").replace("127.0.0.1", "localhost");
     check(
         |it| {
             let challenge = format!("Bearer realm=\"{realm}\",service=\"x\"");

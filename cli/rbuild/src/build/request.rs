@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::{
-    AgentFrom, Attest, ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request, SecretFrom, SizeLimits,
+    AgentFrom, Attest, ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request,
+    SecretFrom, SizeLimits,
 };
 use export::{Annotations, SaveOptions};
 use oci::{Platform, Reference};

@@ -61,7 +61,7 @@ impl Difference {
                 "Change": letter(&change.how),
                 "Kind": "file",
                 "Name": shown(change),
-                "Details": details(&change.how),
+                "Details": super::difference(&change.how),
                 "Size": signed(before, after),
                 "OldSize": before,
                 "NewSize": after,
@@ -148,17 +148,6 @@ fn letter(how: &How) -> &'static str {
         How::New => "A",
         How::Gone => "D",
         _ => "C",
-    }
-}
-
-fn details(how: &How) -> String {
-    match how {
-        How::New | How::Gone => String::new(),
-        How::Kind => "another kind of file".to_owned(),
-        How::Content => "content".to_owned(),
-        How::Mode(old, new) => format!("mode {old:04o} -> {new:04o}"),
-        How::Owner(old, new) => format!("owner {}:{} -> {}:{}", old.0, old.1, new.0, new.1),
-        How::Attributes => "extended attributes".to_owned(),
     }
 }
 

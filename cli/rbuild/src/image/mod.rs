@@ -20,6 +20,7 @@ mod tree;
 mod tests;
 
 use oci::ImageConfig;
+use snapshot::How;
 use store::{ImageRecord, SnapshotRow, Store};
 
 use crate::fault::Fault;
@@ -75,6 +76,20 @@ fn visible(bytes: &[u8]) -> String {
         false => it.to_string(),
     });
     escaped.collect()
+}
+
+/// What is different of something that is there before and after.
+fn difference(how: &How) -> String {
+    match how {
+        How::New | How::Gone => String::new(),
+        How::Kind => "another kind of file".to_owned(),
+        How::Content => "content".to_owned(),
+        How::Mode(old, new) => format!("mode {old:04o} -> {new:04o}"),
+        How::Owner(old, new) => format!("owner {}:{} -> {}:{}", old.0, old.1, new.0, new.1),
+        How::Attributes => "extended attributes".to_owned(),
+        How::Links => "names of the same file".to_owned(),
+        How::Time(..) => "time".to_owned(),
+    }
 }
 
 /// Text that is cut behind so many columns.

@@ -1,13 +1,14 @@
 //! Podman's storage, by way of a layout that it pulls from.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use oci::Digest;
 use oci::config::chain_ids;
 use oci::media_type::Compression;
 use serde::Deserialize;
 
-use super::{HandOverError, Handed, Handing, run};
+use super::{HandOverError, Handed, Handing, run, wait};
 use crate::save::{self, Output, SaveOptions};
 
 const PODMAN: &str = "podman";
@@ -41,7 +42,9 @@ pub(super) fn hand_over(handing: &Handing<'_>) -> Result<Handed, HandOverError> 
 fn pull(handing: &Handing<'_>, known: BTreeSet<Digest>) -> Result<(), HandOverError> {
     let store = handing.snapshots.store();
     let directory = store.tmp_dir()?;
-    let layout = directory.path().join("layout");
+    // Podman makes a name of the place, which must be one and nobody else's.
+    let place = format!("rbuild-{}", std::process::id());
+    let layout = directory.path().join(&place);
     let options = SaveOptions {
         // Unpacked, a layer is known by its diff id.
         compression: Some(Compression::None),
@@ -51,14 +54,18 @@ fn pull(handing: &Handing<'_>, known: BTreeSet<Digest>) -> Result<(), HandOverEr
     let words = [handing.name.to_string()];
     save::save(handing.snapshots, &words, &options, Output::Layout(&layout))?;
     let tag = handing.name.tag().unwrap_or("latest");
-    let from = format!("oci:{}:{tag}", layout.display());
-    let said = run(PODMAN, &["pull", "--quiet", &from], None)?;
+    let mut pull = Command::new(PODMAN);
+    pull.args(["pull", "--quiet", &format!("oci:{place}:{tag}")])
+        .current_dir(directory.path());
+    let said = wait(PODMAN, pull, None)?;
     let id = said.lines().last().unwrap_or_default().trim();
     let name = handing.name.to_string();
     run(PODMAN, &["tag", id, &name], None)?;
-    // What podman calls an image after the place it came from.
-    let place = format!("localhost{}:{tag}", layout.display());
-    let _ = run(PODMAN, &["untag", id, &place], None);
+    let _ = run(
+        PODMAN,
+        &["untag", id, &format!("localhost/{place}:latest")],
+        None,
+    );
     Ok(())
 }
 

@@ -81,11 +81,7 @@ fn words(how: &How) -> String {
     match how {
         How::New => "added".to_owned(),
         How::Gone => "removed".to_owned(),
-        How::Kind => "another kind of file".to_owned(),
-        How::Content => "content".to_owned(),
-        How::Mode(old, new) => format!("mode {old:04o} -> {new:04o}"),
-        How::Owner(old, new) => format!("owner {}:{} -> {}:{}", old.0, old.1, new.0, new.1),
-        How::Attributes => "extended attributes".to_owned(),
+        how => crate::image::difference(how),
     }
 }
 

@@ -147,9 +147,4 @@ pub(super) const CASES: &[Case] = &[
         kit::rbuild::run(&mut stand.rbuild.shell(line)).success();
         words(&["load", "-i", "a.tar"])
     }),
-    case("archive: a FIFO in its place", |stand| {
-        kit::rbuild::run(&mut stand.rbuild.shell("mkfifo a.tar")).success();
-        // Nobody writes to it: opening must not wait.
-        words(&["load", "-i", "a.tar"])
-    }),
 ];
