@@ -145,8 +145,9 @@ fn work(arguments: &Arguments, number: usize) -> Result<()> {
         Some(file) => file.clone(),
         None => std::env::current_exe()?.with_file_name("rbuild"),
     };
-    let ground = Ground::prepare(&place.join(number.to_string()), &rbuild, arguments.small)?;
+    // The ground hides `/tmp`, where this repository may be.
     let cases = arguments.chosen()?;
+    let ground = Ground::prepare(&place.join(number.to_string()), &rbuild, arguments.small)?;
     for case in cases.iter().skip(number).step_by(arguments.jobs.max(1)) {
         let since = Instant::now();
         let (came, memory) = ground.run(case);
