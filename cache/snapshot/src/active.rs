@@ -1,20 +1,22 @@
 //! A layer that is being written.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci::{Digest, Key, KeyHasher};
 use rustix::fs::Mode;
 use store::{NewSnapshot, SnapshotId, TmpDir};
 
+use crate::copies::Copied;
 use crate::layer::{Layer, Written};
-use crate::mount::{self, Overlay, Writes};
+use crate::mount::{self, Writes};
 use crate::overlay;
 use crate::owner;
-use crate::snapshots::{SnapshotError, Snapshots, open_directory};
+use crate::snapshots::{SnapshotError, Snapshots, open_directory, open_place};
 use crate::tree::{Entry, Kind, Tree};
 use crate::walk::{Origin, Walk};
 
@@ -28,6 +30,8 @@ pub struct Active {
     written: Arc<Written>,
     /// Whether others than this process may have written.
     mounted: AtomicBool,
+    /// Where they wrote, if there is no overlay.
+    copy: Mutex<Option<Copied>>,
 }
 
 impl Snapshots {
@@ -39,6 +43,7 @@ impl Snapshots {
             tmp: self.store.tmp_dir()?,
             written: Arc::default(),
             mounted: AtomicBool::new(false),
+            copy: Mutex::default(),
         };
         for directory in [active.staged(), active.upper(), active.work()] {
             fs::create_dir(&directory).map_err(SnapshotError::file("create", &directory))?;
@@ -65,22 +70,41 @@ impl Active {
     /// nothing else may write into [`Active::upper`].
     pub fn mount(&self) -> Result<OwnedFd, SnapshotError> {
         self.mounted.store(true, Ordering::Relaxed);
-        let layers = self.snapshots.open_layers(self.parent)?;
-        let failed = |source| SnapshotError::Mount {
-            layers: layers.len() + 1,
-            source,
-        };
-        if layers.is_empty() {
-            return mount::bind(&self.upper()).map_err(failed);
+        if self.snapshots.is_copying() {
+            return self.mount_copy();
         }
-        let upper = open_directory(&self.upper())?;
-        let work = open_directory(&self.work())?;
-        let writes = Some(Writes {
-            upper: upper.as_fd(),
-            work: work.as_fd(),
-        });
-        let lowers = layers.iter().map(|it| it.as_fd()).collect();
-        Overlay { lowers, writes }.mount().map_err(failed)
+        let layers = self.snapshots.open_layers(self.parent)?;
+        if layers.is_empty() {
+            return bind(&self.upper());
+        }
+        let writes = Writes {
+            upper: open_place(self.upper())?,
+            work: open_place(self.work())?,
+        };
+        match self.snapshots.overlay(layers, Some(writes)) {
+            Err(SnapshotError::Mount { .. }) if self.snapshots.gives_up() => self.mount_copy(),
+            mounted => mounted,
+        }
+    }
+
+    /// The same, without overlay. What was written without a mount before would be missing.
+    fn mount_copy(&self) -> Result<OwnedFd, SnapshotError> {
+        let Some(parent) = self.parent else {
+            return bind(&self.upper());
+        };
+        let mut copy = self.copy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = &*copy {
+            return bind(copy.whole());
+        }
+        let upper = self.upper();
+        let is_written = fs::read_dir(&upper).map(|mut it| it.next().is_some());
+        if is_written.map_err(SnapshotError::file("read", &upper))? {
+            let error = io::Error::other("it was written without a mount before");
+            return Err(SnapshotError::file("copy", &upper)(error));
+        }
+        let whole = self.tmp.path().join("whole");
+        fs::create_dir(&whole).map_err(SnapshotError::file("create", &whole))?;
+        bind(copy.insert(self.snapshots.copy(parent, whole)?).whole())
     }
 
     /// The whole tree for writing without a mount. While this is used the layer must not be mounted.
@@ -119,6 +143,16 @@ impl Active {
     }
 
     fn walk(&self) -> Result<Tree, SnapshotError> {
+        let copy = self
+            .copy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(copy) = copy {
+            let below = self.snapshots.view(self.parent)?;
+            let upper = open_directory(&self.upper())?;
+            copy.settle(&Layer::new(upper, Some(below), Arc::default()))?;
+        }
         let root = open_directory(&self.upper())?;
         let walk = Walk {
             root: root.as_fd(),
@@ -225,6 +259,10 @@ impl Snapshots {
         let below = self.store.snapshot(parent)?.chain_id;
         Ok(below.map(|below| chain_id(&below, diff_id)))
     }
+}
+
+fn bind(directory: &Path) -> Result<OwnedFd, SnapshotError> {
+    mount::bind(directory).map_err(|source| SnapshotError::Mount { layers: 1, source })
 }
 
 /// OCI's name of a chain: of the one below, and the layer on top.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::fs::{FileType, Mode, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, XattrFlags};
 use rustix::io::Errno;
 
 use crate::tree::Xattr;
@@ -20,31 +20,49 @@ fn opaque() -> &'static str {
     }
 }
 
+/// What stands for the attribute where overlayfs keeps its own to itself: in a directory of an overlay.
+const OTHER_OPAQUE: &str = "user.rbuild.opaque";
+
+/// What stands for a whiteout there: a socket with every permission that there is.
+const OTHER_WHITEOUT: u32 = 0o147_777;
+
 /// Puts a whiteout at `name`, where nothing may be.
 pub fn make_whiteout(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    Ok(rustix::fs::mknodat(
-        dir,
-        name,
-        FileType::CharacterDevice,
-        Mode::empty(),
-        0,
-    )?)
+    let device = FileType::CharacterDevice;
+    match rustix::fs::mknodat(dir, name, device, Mode::empty(), 0) {
+        Err(Errno::PERM) if is_on_overlay(dir) => {
+            let mode = Mode::from_raw_mode(OTHER_WHITEOUT & 0o7777);
+            rustix::fs::mknodat(dir, name, FileType::Socket, mode, 0)?;
+            Ok(rustix::fs::chmodat(dir, name, mode, AtFlags::empty())?)
+        }
+        made => Ok(made?),
+    }
+}
+
+/// Whether an open directory is one of an overlay itself, in which no layer can be overlaid.
+pub(crate) fn is_on_overlay(dir: impl AsFd) -> bool {
+    const OVERLAY: u64 = 0x794c_7630;
+    let found = rustix::fs::fstatfs(dir);
+    found.is_ok_and(|it| u64::try_from(it.f_type).is_ok_and(|it| it == OVERLAY))
 }
 
 /// Makes an open directory hide what lower layers have below it.
 pub fn make_opaque(dir: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::fs::fsetxattr(
-        dir,
-        opaque(),
-        b"y",
-        XattrFlags::empty(),
-    )?)
+    let set = |name| rustix::fs::fsetxattr(dir, name, b"y", XattrFlags::empty());
+    match set(opaque()) {
+        Err(Errno::PERM | Errno::OPNOTSUPP) if is_on_overlay(dir) => Ok(set(OTHER_OPAQUE)?),
+        made => Ok(made?),
+    }
 }
 
 /// Whether an open directory hides what lower layers have below it.
 pub fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
     let mut value = [0; 2];
-    match rustix::fs::fgetxattr(dir, opaque(), &mut value) {
+    let mut found = rustix::fs::fgetxattr(dir, opaque(), &mut value);
+    if found == Err(Errno::OPNOTSUPP) {
+        found = rustix::fs::fgetxattr(dir, OTHER_OPAQUE, &mut value);
+    }
+    match found {
         Ok(length) => Ok(value[..length] == *b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         // Longer than one letter.
@@ -56,6 +74,7 @@ pub fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
 /// Whether a device number and mode are those of a whiteout.
 pub fn is_whiteout(mode: u32, device: u64) -> bool {
     FileType::from_raw_mode(mode) == FileType::CharacterDevice && device == 0
+        || mode == OTHER_WHITEOUT
 }
 
 /// The extended attributes of an open file, sorted, without overlay's and rbuild's own.

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use oci::{Key, KeyHasher, Limits};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use store::{SnapshotId, Store, StoreError};
+use store::{SnapshotId, Store, StoreError, TmpDir};
 
-use crate::mount::{self, Overlay, Writes};
+use crate::mount::{self, Mounting, Overlay, Place, Writes};
+use crate::overlay;
 use crate::owner;
 use crate::packed::{self, Packing};
 use crate::tree::{Merged, Tree, TreeError};
@@ -19,6 +21,8 @@ use crate::walk::WalkError;
 
 /// The kernel mounts no more layers over each other.
 pub(crate) const MOST_LAYERS: usize = 500;
+/// The file in a store's directory that says that its layers are never overlaid.
+const COPIES: &str = "copies";
 /// How many merged chains are remembered; more than a build looks at in turn.
 const REMEMBERED_CHAINS: usize = 8;
 
@@ -90,6 +94,18 @@ pub struct Snapshots {
     limits: Arc<Limits>,
     remembered: Arc<Mutex<Remembered>>,
     mounts_indexes: Arc<OnceLock<bool>>,
+    pub(crate) ways: Arc<Ways>,
+}
+
+/// How chains are put together here.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    /// Where somebody said so.
+    wanted: Option<Mounting>,
+    /// Whether no layer can be overlaid where the store is; asked when something is to be mounted.
+    is_copying: OnceLock<bool>,
+    /// Whether the kernel refused even the smallest overlay.
+    gave_up: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +114,8 @@ pub(crate) struct Remembered {
     chains: Vec<(SnapshotId, Arc<Merged>)>,
     /// Packed layers, each mounted once.
     pub(crate) mounts: HashMap<SnapshotId, Arc<OwnedFd>>,
+    /// Where chains stand as directories.
+    pub(crate) linked: HashMap<SnapshotId, Arc<TmpDir>>,
 }
 
 impl Remembered {
@@ -132,6 +150,19 @@ impl Snapshots {
             limits: Arc::new(limits),
             remembered: Arc::default(),
             mounts_indexes: Arc::default(),
+            ways: Arc::default(),
+        }
+    }
+
+    /// The same, mounted in one way and no other.
+    pub fn mounted(self, how: Mounting) -> Self {
+        let ways = Ways {
+            wanted: Some(how),
+            ..Ways::default()
+        };
+        Self {
+            ways: Arc::new(ways),
+            ..self
         }
     }
 
@@ -156,46 +187,95 @@ impl Snapshots {
         let Some(top) = top else {
             return mount::empty().map_err(|source| SnapshotError::Mount { layers: 0, source });
         };
-        let layers = self.open_layers(Some(top))?;
-        let failed = |source| SnapshotError::Mount {
-            layers: layers.len(),
-            source,
-        };
-        // The kernel wants two lower directories where there is no upper one.
-        let floor = mount::empty().map_err(failed)?;
-        let lowers = layers
-            .iter()
-            .map(|it| it.as_fd())
-            .chain([floor.as_fd()])
-            .collect();
-        Overlay {
-            lowers,
-            writes: None,
+        if self.is_copying() {
+            return self.linked(top);
         }
-        .mount()
-        .map_err(failed)
+        match self.overlay(self.open_layers(Some(top))?, None) {
+            Err(SnapshotError::Mount { .. }) if self.gives_up() => self.linked(top),
+            mounted => mounted,
+        }
     }
 
     /// Mounts two directories over each other, to see whether layers can be.
     pub fn probe(&self) -> Result<(), SnapshotError> {
+        self.try_out(self.ways.wanted)
+    }
+
+    fn takes_descriptors(&self) -> bool {
+        match self.ways.wanted {
+            None => !self.is_copying() && self.try_out(Some(Mounting::Descriptors)).is_ok(),
+            Some(wanted) => wanted == Mounting::Descriptors,
+        }
+    }
+
+    fn try_out(&self, how: Option<Mounting>) -> Result<(), SnapshotError> {
         let place = self.store.tmp_dir()?;
-        let mut open = Vec::new();
-        for name in ["lower", "upper", "work"] {
+        let make = |name: &str| {
             let path = place.path().join(name);
             std::fs::create_dir(&path).map_err(SnapshotError::file("create", &path))?;
-            open.push(open_directory(&path)?);
-        }
-        let overlay = Overlay {
-            lowers: vec![open[0].as_fd()],
-            writes: Some(Writes {
-                upper: open[1].as_fd(),
-                work: open[2].as_fd(),
-            }),
+            open_place(path)
         };
-        let mounted = overlay.mount();
-        mounted
-            .map(drop)
-            .map_err(|source| SnapshotError::Mount { layers: 2, source })
+        let lower = make("lower")?;
+        let writes = Writes {
+            upper: make("upper")?,
+            work: make("work")?,
+        };
+        self.overlay_as(how, vec![lower], Some(writes)).map(drop)
+    }
+
+    /// Whether chains are copied, since no layer can be mounted over another.
+    ///
+    /// A store on an overlay is marked: the marks of what its layers remove are not overlayfs's own, so no
+    /// overlay may ever be made of them, wherever the store goes.
+    pub fn is_copying(&self) -> bool {
+        let ways = &self.ways;
+        if let Some(wanted) = ways.wanted {
+            return wanted == Mounting::Copies;
+        }
+        let find = || {
+            let mark = self.store.root().join(COPIES);
+            let is_here = open_directory(self.store.root()).is_ok_and(overlay::is_on_overlay);
+            if is_here && let Err(error) = std::fs::write(&mark, "") {
+                tracing::debug!(%error, "the store is not marked");
+            }
+            is_here || mark.exists()
+        };
+        ways.gave_up.load(Ordering::Relaxed) || *ways.is_copying.get_or_init(find)
+    }
+
+    /// After a refused mount: whether it was not this mount alone, and from now on everything is copied.
+    pub(crate) fn gives_up(&self) -> bool {
+        if self.ways.wanted.is_some() || self.probe().is_ok() {
+            return false;
+        }
+        self.ways.gave_up.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// Mounts directories of the store over each other, topmost first.
+    pub(crate) fn overlay(
+        &self,
+        lowers: Vec<Place>,
+        writes: Option<Writes>,
+    ) -> Result<OwnedFd, SnapshotError> {
+        self.overlay_as(self.ways.wanted, lowers, writes)
+    }
+
+    fn overlay_as(
+        &self,
+        how: Option<Mounting>,
+        lowers: Vec<Place>,
+        writes: Option<Writes>,
+    ) -> Result<OwnedFd, SnapshotError> {
+        let layers = lowers.len() + usize::from(writes.is_some());
+        let base = self.store.root().join("snapshots");
+        let overlay = Overlay {
+            base: &base,
+            lowers,
+            writes,
+        };
+        let mounted = overlay.mount(how);
+        mounted.map_err(|source| SnapshotError::Mount { layers, source })
     }
 
     /// The key of everything a chain holds: equal for chains of equal layers, however they were made.
@@ -250,19 +330,17 @@ impl Snapshots {
         self.merged(top).map(Some)
     }
 
-    /// Whether the kernel mounts tars with an index over them; tried once.
+    /// Whether the kernel mounts tars with an index over them, and then takes such a mount, which has no name,
+    /// for a layer; tried once.
     pub(crate) fn mounts_indexes(&self) -> bool {
         *self.mounts_indexes.get_or_init(|| {
             let tried = self.store.tmp_dir().map(|it| packed::probe(it.path()));
-            matches!(tried, Ok(Ok(())))
+            matches!(tried, Ok(Ok(()))) && self.takes_descriptors()
         })
     }
 
     /// The directories of a chain's layers, topmost first, open.
-    pub(crate) fn open_layers(
-        &self,
-        top: Option<SnapshotId>,
-    ) -> Result<Vec<Arc<OwnedFd>>, SnapshotError> {
+    pub(crate) fn open_layers(&self, top: Option<SnapshotId>) -> Result<Vec<Place>, SnapshotError> {
         let Some(top) = top else {
             return Ok(Vec::new());
         };
@@ -273,7 +351,11 @@ impl Snapshots {
         ancestry
             .iter()
             .rev()
-            .map(|row| self.open_layer(row.id))
+            .map(|row| {
+                let open = self.open_layer(row.id)?;
+                let path = self.store.snapshot_fs(row.id);
+                Ok(Place { path, open })
+            })
             .collect()
     }
 
@@ -302,4 +384,9 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd, SnapshotError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(|error| SnapshotError::file("open", path)(error.into()))
+}
+
+pub(crate) fn open_place(path: PathBuf) -> Result<Place, SnapshotError> {
+    let open = Arc::new(open_directory(&path)?);
+    Ok(Place { path, open })
 }

@@ -97,17 +97,11 @@ impl Snapshots {
             link(entry, &from, &to).map_err(SnapshotError::file("link", entry.path()))?;
         }
         for entry in tree.entries().iter().filter(|entry| entry.is_directory()) {
-            let dress = || -> std::io::Result<()> {
-                let (from, to) = (
-                    open_below(&from, entry.path())?,
-                    open_below(&to, entry.path())?,
-                );
-                Ok(rustix::fs::futimens(
-                    &to,
-                    &times(&rustix::fs::fstat(&from)?),
-                )?)
-            };
-            dress().map_err(SnapshotError::file("link", entry.path()))?;
+            if let Kind::Directory { opaque: true } = entry.kind {
+                let hide = || overlay::make_opaque(open_below(&to, entry.path())?.as_fd());
+                hide().map_err(SnapshotError::file("link", entry.path()))?;
+            }
+            dress(entry, &from, &to).map_err(SnapshotError::file("link", entry.path()))?;
         }
         Active::commit_tree(active, &tree, diff_id)
     }
@@ -136,13 +130,26 @@ fn is_changed(entry: &Entry, before: &Merged) -> bool {
         .is_none_or(|old| old.digest(Counting::All) != entry.digest(Counting::All))
 }
 
-fn link(entry: &Entry, from: &OwnedFd, to: &OwnedFd) -> std::io::Result<()> {
+/// Gives a directory its times, once all is in it.
+pub(crate) fn dress(entry: &Entry, from: &OwnedFd, to: &OwnedFd) -> std::io::Result<()> {
+    let (from, to) = (
+        open_below(from, entry.path())?,
+        open_below(to, entry.path())?,
+    );
+    Ok(rustix::fs::futimens(
+        &to,
+        &times(&rustix::fs::fstat(&from)?),
+    )?)
+}
+
+/// Gives what a layer has at a path another name in another tree; a directory is made anew.
+pub(crate) fn link(entry: &Entry, from: &OwnedFd, to: &OwnedFd) -> std::io::Result<()> {
     let Some(name) = entry.path().file_name() else {
         return copy_metadata(from.as_fd(), to.as_fd());
     };
     let parent = entry.path().parent().unwrap_or(Path::new(""));
     let to = open_below(to, parent)?;
-    let Kind::Directory { opaque } = entry.kind else {
+    if !entry.is_directory() {
         let from = open_below(from, parent)?;
         return Ok(rustix::fs::linkat(
             &from,
@@ -151,16 +158,13 @@ fn link(entry: &Entry, from: &OwnedFd, to: &OwnedFd) -> std::io::Result<()> {
             name,
             AtFlags::empty(),
         )?);
-    };
+    }
     rustix::fs::mkdirat(&to, name, Mode::from_raw_mode(0o700))?;
     let made = open_below(&to, Path::new(name))?;
-    if opaque {
-        overlay::make_opaque(made.as_fd())?;
-    }
     copy_metadata(open_below(from, entry.path())?.as_fd(), made.as_fd())
 }
 
-fn open_below(dir: &OwnedFd, path: &Path) -> std::io::Result<OwnedFd> {
+pub(crate) fn open_below(dir: &OwnedFd, path: &Path) -> std::io::Result<OwnedFd> {
     open_in_root(
         dir.as_fd(),
         path,

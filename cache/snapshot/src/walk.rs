@@ -235,7 +235,9 @@ impl Walk<'_> {
                     self.xattrs_at(dir, name)?,
                 )
             }
-            FileType::CharacterDevice if device == (0, 0) && self.origin == Origin::Layer => {
+            _ if self.origin == Origin::Layer
+                && overlay::is_whiteout(mode, rustix::fs::makedev(device.0, device.1)) =>
+            {
                 (Kind::Whiteout, Vec::new())
             }
             FileType::CharacterDevice => (

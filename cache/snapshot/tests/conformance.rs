@@ -13,7 +13,10 @@ use support::{Stand, draw};
 /// Runs one script a layer through a mount and holds every way to look at the chain against the others:
 /// as it was made, and as its layers come out elsewhere, unpacked and packed.
 fn check(scripts: &[&str]) {
-    let stand = Stand::new();
+    Stand::each(|stand| check_with(&stand, scripts));
+}
+
+fn check_with(stand: &Stand, scripts: &[&str]) {
     let mut top = None;
     let mut mirrors = [
         Mirror::new(Packing::None),
@@ -202,59 +205,63 @@ fn links_across_layers_are_cut_as_overlayfs_cuts_them_as_root() {
 
 #[test]
 fn a_chain_of_128_layers_works_as_root() {
-    let stand = Stand::new();
-    let mut top = None;
-    for number in 0..128 {
-        let active = stand.snapshots.prepare(top).unwrap();
-        let mount = active.mount().unwrap();
-        support::run(
-            &mount,
-            &format!("write f{number} {number}; write last {number}"),
+    Stand::each(|stand| {
+        let mut top = None;
+        for number in 0..128 {
+            let active = stand.snapshots.prepare(top).unwrap();
+            let mount = active.mount().unwrap();
+            support::run(
+                &mount,
+                &format!("write f{number} {number}; write last {number}"),
+            );
+            drop(mount);
+            top = Some(active.commit().unwrap());
+        }
+        let seen = draw(&stand.snapshots.view(top).unwrap());
+        assert_eq!(seen.lines().count(), 1 + 128 + 1);
+        assert!(seen.contains("last f 644 0:0 127\n"), "{seen}");
+        assert_eq!(
+            support::draw_merged(&stand.snapshots.merged(top).unwrap()),
+            seen
         );
-        drop(mount);
-        top = Some(active.commit().unwrap());
-    }
-    let seen = draw(&stand.snapshots.view(top).unwrap());
-    assert_eq!(seen.lines().count(), 1 + 128 + 1);
-    assert!(seen.contains("last f 644 0:0 127\n"), "{seen}");
-    assert_eq!(
-        support::draw_merged(&stand.snapshots.merged(top).unwrap()),
-        seen
-    );
+    });
 }
 
 #[test]
 fn a_view_cannot_be_written_as_root() {
-    let stand = Stand::new();
-    let id = stand.commit(None, "write a 1");
-    for top in [None, Some(id)] {
-        let view = stand.snapshots.view(top).unwrap();
-        let error = std::fs::write(support::path(&view).join("new"), "x").unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    }
+    Stand::each(|stand| {
+        let id = stand.commit(None, "write a 1");
+        for top in [None, Some(id)] {
+            let view = stand.snapshots.view(top).unwrap();
+            let error = std::fs::write(support::path(&view).join("new"), "x").unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        }
+    });
 }
 
 #[test]
 fn a_dropped_layer_leaves_nothing_as_root() {
-    let stand = Stand::new();
-    let before = support::count_files(stand.snapshots.store().root());
-    let active = stand.snapshots.prepare(None).unwrap();
-    support::run(&active.mount().unwrap(), "mkdir a; write a/b 1");
-    drop(active);
-    assert!(support::count_files(stand.snapshots.store().root()) <= before + 3);
-    assert!(support::find(stand.snapshots.store().root(), "b").is_none());
+    Stand::each(|stand| {
+        let before = support::count_files(stand.snapshots.store().root());
+        let active = stand.snapshots.prepare(None).unwrap();
+        support::run(&active.mount().unwrap(), "mkdir a; write a/b 1");
+        drop(active);
+        assert!(support::count_files(stand.snapshots.store().root()) <= before + 3);
+        assert!(support::find(stand.snapshots.store().root(), "b").is_none());
+    });
 }
 
 #[test]
 fn committed_layers_do_not_depend_on_when_they_were_made_as_root() {
-    let stand = Stand::new();
-    let script = "mkdir a; write a/x 1; chmod 640 a/x";
-    let first = stand.commit(None, script);
-    let second = stand.commit(None, &format!("write other 1; {script}; rm other"));
-    assert_eq!(
-        stand.snapshots.content(Some(first)).unwrap(),
-        stand.snapshots.content(Some(second)).unwrap()
-    );
+    Stand::each(|stand| {
+        let script = "mkdir a; write a/x 1; chmod 640 a/x";
+        let first = stand.commit(None, script);
+        let second = stand.commit(None, &format!("write other 1; {script}; rm other"));
+        assert_eq!(
+            stand.snapshots.content(Some(first)).unwrap(),
+            stand.snapshots.content(Some(second)).unwrap()
+        );
+    });
 }
 
 #[test]
@@ -359,16 +366,17 @@ fn a_layer_written_without_a_mount_is_the_same_layer_as_root() {
         "write a/y 6; rm a; write a 7",
         "rm a; mkdir a; write a/n 8; rm a/n",
     ];
-    let stand = Stand::new();
-    let (mut mounted, mut unmounted) = (None, None);
-    for script in scripts {
-        mounted = Some(stand.commit(mounted, script));
-        let active = stand.snapshots.prepare(unmounted).unwrap();
-        write_unmounted(&active.layer().unwrap(), script);
-        unmounted = Some(active.commit().unwrap());
-        let drawn = |top| draw(&stand.snapshots.view(top).unwrap());
-        assert_eq!(drawn(unmounted), drawn(mounted), "{script}");
-        let content = |top| stand.snapshots.content(top).unwrap();
-        assert_eq!(content(unmounted), content(mounted), "{script}");
-    }
+    Stand::each(|stand| {
+        let (mut mounted, mut unmounted) = (None, None);
+        for script in scripts {
+            mounted = Some(stand.commit(mounted, script));
+            let active = stand.snapshots.prepare(unmounted).unwrap();
+            write_unmounted(&active.layer().unwrap(), script);
+            unmounted = Some(active.commit().unwrap());
+            let drawn = |top| draw(&stand.snapshots.view(top).unwrap());
+            assert_eq!(drawn(unmounted), drawn(mounted), "{script}");
+            let content = |top| stand.snapshots.content(top).unwrap();
+            assert_eq!(content(unmounted), content(mounted), "{script}");
+        }
+    });
 }

@@ -84,7 +84,7 @@ fn survey(probe: &Probe, root: Option<PathBuf>) -> Value {
             finding("subuid", &probe.ranges),
             finding("single", &probe.single),
         ],
-        "Driver": "overlay",
+        "Driver": if overlay.is_ok() { "overlay" } else { "copies" },
         "Overlay": finding("overlay", &overlay),
         "CgroupVersion": version.map_or_else(String::new, |it| it.to_string()),
         "CgroupControllers": controllers,
@@ -103,7 +103,9 @@ fn missing(
     let mut missing = Vec::new();
     match (rootless::rung(), overlay) {
         (None, found) => missing.push(format!("rbuild cannot work: {}", reason_of(found))),
-        (_, Err(reason)) => missing.push(format!("layers cannot be mounted: {reason}")),
+        (_, Err(reason)) => missing.push(format!(
+            "every step copies the files below it: {reason}; a store elsewhere may do without ($RBUILD_ROOT, or a volume)"
+        )),
         (Some(Rung::Single { reason }), Ok(())) => {
             missing.push(format!("nothing can belong to another user: {reason}"));
         }

@@ -141,7 +141,7 @@ impl Merged {
     }
 
     /// All visible entries in order, each with the number of the layer that has it.
-    pub(super) fn located(&self) -> impl Iterator<Item = (u32, &Entry)> {
+    pub(crate) fn located(&self) -> impl Iterator<Item = (u32, &Entry)> {
         self.visible.iter().map(|it| (it.layer, self.at(*it)))
     }
 

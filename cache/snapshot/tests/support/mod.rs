@@ -12,9 +12,10 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use snapshot::{DiffInfo, Kind, Merged, SnapshotId, Snapshots};
+use snapshot::{DiffInfo, Kind, Merged, Mounting, SnapshotId, Snapshots};
 use store::Store;
 
 pub(crate) struct Stand {
@@ -41,6 +42,22 @@ impl Stand {
         }
     }
 
+    /// Does `what` with a new store for each way of mounting that there is on this kernel.
+    pub(crate) fn each(what: impl Fn(Self)) {
+        for how in [Mounting::Descriptors, Mounting::Names, Mounting::Copies] {
+            let mut stand = Self::new();
+            stand.snapshots = stand.snapshots.mounted(how);
+            if how == Mounting::Descriptors && !has_descriptors() {
+                assert!(stand.snapshots.probe().is_err());
+                continue;
+            }
+            // What fails is told with the way in which it did.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| what(stand))) {
+                panic!("{how:?}: {}", words(&*panic));
+            }
+        }
+    }
+
     pub(crate) fn commit(&self, parent: Option<SnapshotId>, script: &str) -> SnapshotId {
         let active = self.snapshots.prepare(parent).unwrap();
         run(&active.mount().unwrap(), script);
@@ -53,6 +70,23 @@ impl Stand {
         assert_eq!(info.size, tar.len() as u64);
         (tar, info)
     }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.unwrap_or_else(|| "see above".to_owned())
+}
+
+/// Whether the kernel takes the directories of an overlay by descriptor: from 6.13 on.
+fn has_descriptors() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_str().unwrap();
+    let mut numbers = release.split(['.', '-', '+']).map(str::parse::<u32>);
+    let (major, minor) = (
+        numbers.next().unwrap().unwrap(),
+        numbers.next().unwrap().unwrap(),
+    );
+    (major, minor) >= (6, 13)
 }
 
 /// A path that leads into an open mount or directory.
