@@ -113,15 +113,15 @@ impl Snapshots {
             .collect::<Result<_, _>>()?;
         let to = open_directory(whole)?;
         for (layer, entry) in merged.located() {
-            stack::link(entry, &layers[layer], &to)
+            stack::link(entry, &layers[layer as usize], &to)
                 .map_err(SnapshotError::file("link", entry.path()))?;
         }
-        let directories: Vec<(usize, &Entry)> = merged
+        let directories: Vec<(u32, &Entry)> = merged
             .located()
             .filter(|(_, entry)| entry.is_directory())
             .collect();
         for (layer, entry) in directories.into_iter().rev() {
-            stack::dress(entry, &layers[layer], &to)
+            stack::dress(entry, &layers[layer as usize], &to)
                 .map_err(SnapshotError::file("link", entry.path()))?;
         }
         Ok(())

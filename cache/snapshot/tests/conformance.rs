@@ -65,7 +65,7 @@ fn check_with(stand: &Stand, scripts: &[&str]) {
     for mirror in &mirrors {
         assert_eq!(mirror.difference(), difference, "{scripts:?}");
         let whole = |stand: &Stand, top| stand.snapshots.checksum(top, &Select::Tree).unwrap();
-        assert_eq!(whole(&stand, top), whole(&mirror.stand, mirror.top));
+        assert_eq!(whole(stand, top), whole(&mirror.stand, mirror.top));
         mirror.check_elsewhere();
     }
 }

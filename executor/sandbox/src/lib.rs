@@ -9,7 +9,7 @@
 //! [`mounts`]; `plan` turns a spec into a list of steps, and `sys`, the only unsafe code of the
 //! project, takes those steps between clone and exec.
 //!
-//! Needs Linux 6.8 or newer, and the capabilities of root: those of the machine's root, or those that
+//! Needs Linux 5.12 or newer, and the capabilities of root: those of the machine's root, or those that
 //! [`rootless::enter`] gives to anybody. In a user namespace some of it stands on other ground: device
 //! nodes are the host's, mounted one by one; `/sys` is the host's for a process in the host's network;
 //! control groups are there as far as somebody delegated them.
@@ -36,7 +36,7 @@ mod stub;
 mod sys;
 
 pub use running::{Exit, Handle, Running, Status, Usage, WaitError};
-pub use spawn::{SpawnError, spawn};
+pub use spawn::{OLDEST_KERNEL, SpawnError, spawn};
 pub use spec::{
     Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec, Stdio, Stream,
     Terminal, User,

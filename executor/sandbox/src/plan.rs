@@ -353,9 +353,17 @@ fn there_is(user: u32, group: u32) -> Result<(), SpawnError> {
 }
 
 fn because(what: &'static str) -> impl Fn(io::Error) -> SpawnError {
-    move |source| SpawnError::Prepare {
-        what: what.to_owned(),
-        source,
+    move |source| match source.raw_os_error() {
+        Some(libc::ENOSYS) => SpawnError::Kernel {
+            release: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+        },
+        _ => SpawnError::Prepare {
+            what: what.to_owned(),
+            source,
+        },
     }
 }
 

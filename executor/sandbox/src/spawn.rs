@@ -13,6 +13,9 @@ use crate::spawner::Spawner;
 use crate::sys::{self, Cloned, Failure};
 use crate::{Running, Spec};
 
+/// The first kernel that can do what every sandbox needs: attributes of a whole tree of mounts at once.
+pub const OLDEST_KERNEL: &str = "5.12";
+
 /// A process could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
@@ -57,6 +60,12 @@ pub enum SpawnError {
     /// The spec holds something that cannot be passed on: an empty command, a zero byte.
     #[error("{0}")]
     Invalid(String),
+    /// A call that everything rests on is missing.
+    #[error("Linux {release} is too old: rbuild needs Linux {OLDEST_KERNEL} or newer")]
+    Kernel {
+        /// What the kernel calls itself.
+        release: String,
+    },
     /// Something on the owner's side, before there was a process.
     #[error("cannot prepare the sandbox: {what}")]
     Prepare {
