@@ -35,7 +35,7 @@ const PIECES: usize = 16;
 /// How often a download looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// What is remembered of an address.
-const ANSWER: &str = "answer.json";
+const ANSWER: &str = "answer";
 /// The longest name of a file.
 const LONGEST_NAME: usize = 255;
 
@@ -145,6 +145,21 @@ impl Answer {
             last_modified: self.last_modified.as_deref().and_then(seconds),
         }
     }
+}
+
+/// An answer as it is kept: behind its digest, since one that was damaged might still make sense.
+fn sealed(answer: &Answer) -> Vec<u8> {
+    let text = serde_json::to_vec(answer).expect("an answer is plain data");
+    [Digest::of(&text).to_string().as_bytes(), b"\n", &text].concat()
+}
+
+fn unsealed(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (digest, text) = (&bytes[..end], &bytes[end + 1..]);
+    let is_whole = Digest::of(text).to_string().as_bytes() == digest;
+    is_whole
+        .then(|| serde_json::from_slice(text).ok())
+        .flatten()
 }
 
 /// Seconds since 1970 of a time in HTTP's words.
@@ -330,13 +345,13 @@ impl<'a> Address<'a> {
         if !is_file {
             return None;
         }
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        unsealed(&fs::read(path).ok()?)
     }
 
     /// Written beside and renamed, so that half an answer is never read.
     fn remember(&self, answer: &Answer) -> Result<(), HttpSourceError> {
         let directory = self.ops.store.source_directory(&self.key)?;
-        let bytes = serde_json::to_vec(answer).expect("an answer is plain data");
+        let bytes = sealed(answer);
         let (path, new) = (directory.join(ANSWER), directory.join("answer.new"));
         if path.is_dir() {
             let _ = fs::remove_dir_all(&path);
@@ -521,6 +536,28 @@ fn talk(client: &registry::http::Http, request: &Request, sender: &SyncSender<Pi
         };
         if told.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_damaged_anywhere_is_none() {
+        let answer = Answer {
+            content: Digest::of(b"content"),
+            etag: Some("\"1\"".to_owned()),
+            last_modified: None,
+        };
+        let kept = sealed(&answer);
+        assert_eq!(unsealed(&kept), Some(answer));
+        for at in 0..kept.len() {
+            let mut damaged = kept.clone();
+            damaged[at] ^= 1;
+            assert_eq!(unsealed(&damaged), None, "byte {at}");
+            assert_eq!(unsealed(&kept[..at]), None, "{at} bytes");
         }
     }
 }
