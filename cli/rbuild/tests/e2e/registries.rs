@@ -295,7 +295,7 @@ fn a_login_is_kept_used_and_forgotten_as_root() {
     let helper = bin.join("docker-credential-shelf");
     let shelf = rbuild.home().join("shelf");
     let script = format!(
-        "#!/bin/sh\nexec 2>&1\ncase $1 in\nstore) cat > {0} ;;\nget) cat {0} 2>/dev/null || {{ echo credentials not found in native keychain; exit 1; }} ;;\nerase) rm {0} ;;\nesac\n",
+        "#!/bin/sh\nexec 2>&1\ncase $1 in\nstore) cat > {0} ;;\nget) cat > /dev/null; cat {0} 2>/dev/null || {{ echo credentials not found in native keychain; exit 1; }} ;;\nerase) cat > /dev/null; rm {0} ;;\nesac\n",
         shelf.display()
     );
     fs::write(&helper, script).unwrap();
