@@ -8,6 +8,8 @@ mod compare;
 mod digest;
 mod effect;
 mod merged;
+#[cfg(test)]
+mod notation;
 mod order;
 
 use std::ffi::OsStr;

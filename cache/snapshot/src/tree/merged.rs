@@ -201,33 +201,8 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notation::layer;
     use super::*;
-
-    /// A layer from a small notation: `dir/`, `dir/!` (opaque), `file`, `file-` (whiteout).
-    fn layer(text: &str) -> Arc<Tree> {
-        let entries = text.split_whitespace().map(|word| {
-            let (path, kind) = if let Some(path) = word.strip_suffix("/!") {
-                (path, Kind::Directory { opaque: true })
-            } else if let Some(path) = word.strip_suffix('/') {
-                (path, Kind::Directory { opaque: false })
-            } else if let Some(path) = word.strip_suffix('-') {
-                (path, Kind::Whiteout)
-            } else {
-                (word, Kind::Fifo)
-            };
-            let path = path.as_bytes().into();
-            Entry {
-                path,
-                kind,
-                mode: 0,
-                uid: 0,
-                gid: 0,
-                mtime: (0, 0),
-                xattrs: Vec::new(),
-            }
-        });
-        Arc::new(Tree::new(entries.collect()))
-    }
 
     fn check(layers: &[&str], expected: &str) {
         let merged = Merged::new(layers.iter().map(|text| layer(text)));
