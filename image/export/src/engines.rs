@@ -19,6 +19,7 @@ use std::process::{Command, Output as Ended, Stdio};
 use oci::config::chain_ids;
 use oci::{Digest, Reference};
 use registry::SocketError;
+use serde::Deserialize;
 use snapshot::Snapshots;
 use store::{ImageRecord, StoreError};
 
@@ -186,6 +187,26 @@ impl Handing<'_> {
                 (taken, _) => taken,
             }
         })
+    }
+}
+
+/// What docker and podman say of an image.
+#[derive(Deserialize)]
+struct Inspected {
+    #[serde(rename = "RootFS")]
+    root_fs: RootFs,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    layers: Option<Vec<Digest>>,
+}
+
+impl Inspected {
+    /// Its layers, each with all below it.
+    fn chains(self) -> Vec<Digest> {
+        chain_ids(&self.root_fs.layers.unwrap_or_default())
     }
 }
 

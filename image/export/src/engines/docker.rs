@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use oci::Digest;
-use oci::config::chain_ids;
 use registry::Socket;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{HandOverError, Handed, Handing};
+use super::{HandOverError, Handed, Handing, Inspected};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -21,18 +20,6 @@ struct Info {
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     id: String,
-}
-
-#[derive(Deserialize)]
-struct Inspected {
-    #[serde(rename = "RootFS")]
-    root_fs: RootFs,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RootFs {
-    layers: Option<Vec<Digest>>,
 }
 
 /// One line of what docker says while it loads.
@@ -87,7 +74,7 @@ fn chains(docker: &Socket) -> Result<BTreeSet<Digest>, HandOverError> {
         let Ok(image) = ask::<Inspected>(docker, &format!("/images/{}/json", image.id)) else {
             continue;
         };
-        chains.extend(chain_ids(&image.root_fs.layers.unwrap_or_default()));
+        chains.extend(image.chains());
     }
     Ok(chains)
 }

@@ -4,27 +4,12 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use oci::Digest;
-use oci::config::chain_ids;
 use oci::media_type::Compression;
-use serde::Deserialize;
 
-use super::{HandOverError, Handed, Handing, run, wait};
+use super::{HandOverError, Handed, Handing, Inspected, run, wait};
 use crate::save::{self, Output, SaveOptions};
 
 const PODMAN: &str = "podman";
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    #[serde(rename = "RootFS")]
-    root_fs: RootFs,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RootFs {
-    layers: Option<Vec<Digest>>,
-}
 
 pub(super) fn hand_over(handing: &Handing<'_>) -> Result<Handed, HandOverError> {
     let known = handing.known_chains(&chains()?);
@@ -81,8 +66,5 @@ fn chains() -> Result<BTreeSet<Digest>, HandOverError> {
     // One that has gone since fails all of it; then nothing is known.
     let inspected = run(PODMAN, &args, None).unwrap_or_default();
     let images: Vec<Inspected> = serde_json::from_str(&inspected).unwrap_or_default();
-    let chains = images
-        .into_iter()
-        .flat_map(|it| chain_ids(&it.root_fs.layers.unwrap_or_default()));
-    Ok(chains.collect())
+    Ok(images.into_iter().flat_map(Inspected::chains).collect())
 }
