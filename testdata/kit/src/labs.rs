@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     sync::mpsc,
     thread,
 };
@@ -105,4 +105,16 @@ fn read<R: DeserializeOwned>(mut lab: Child, records: &mpsc::Sender<R>) -> Resul
         }
     }
     Ok(lab.wait()?.success())
+}
+
+/// How such a program ends: well if nothing was found. An error is put into `say`.
+pub fn exit(found_nothing: Result<bool>, say: impl Fn(&str)) -> ExitCode {
+    match found_nothing {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -92,29 +92,37 @@ fn cases(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn parse(text: &str) -> Case {
-    let mut case = Case {
-        commands: Vec::new(),
-        files: Vec::new(),
-    };
-    for line in text.lines() {
-        if let Some(name) = line
-            .strip_prefix("-- ")
-            .and_then(|it| it.strip_suffix(" --"))
-        {
-            case.files.push((name.to_owned(), String::new()));
-        } else if let Some((_, file)) = case.files.last_mut() {
-            file.push_str(line);
-            file.push('\n');
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            case.commands.push(command.to_owned());
-        } else {
-            assert!(
+    let (head, files) = parts(text);
+    let mut commands = Vec::new();
+    for line in head {
+        match line.strip_prefix("$ ") {
+            Some(command) => commands.push(command.to_owned()),
+            None => assert!(
                 line.is_empty() || line.starts_with('#'),
                 "neither comment, command nor file: `{line}`"
-            );
+            ),
         }
     }
-    case
+    Case { commands, files }
+}
+
+/// The lines of a case before its files, and its files: each behind a line `-- NAME --`.
+pub fn parts(text: &str) -> (Vec<&str>, Vec<(String, String)>) {
+    let (mut head, mut files) = (Vec::new(), Vec::<(String, String)>::new());
+    for line in text.lines() {
+        let name = line
+            .strip_prefix("-- ")
+            .and_then(|it| it.strip_suffix(" --"));
+        if let Some(name) = name {
+            files.push((name.to_owned(), String::new()));
+        } else if let Some((_, file)) = files.last_mut() {
+            file.push_str(line);
+            file.push('\n');
+        } else {
+            head.push(line);
+        }
+    }
+    (head, files)
 }
 
 fn reason(panic: &(dyn std::any::Any + Send)) -> String {

@@ -95,14 +95,7 @@ fn main() -> ExitCode {
         Some(lab) => work(&arguments, lab).map(|()| true),
         None => supervise(&arguments),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            say(&format!("error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    labs::exit(done, say)
 }
 
 /// Starts the labs and collects what they write down. Returns whether all went well.

@@ -14,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use kit::transcript::parts;
 
 /// One case.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,22 +84,14 @@ pub(crate) fn all(folder: &Path) -> Result<Vec<Case>> {
 
 impl Case {
     fn parse(name: &str, text: &str) -> Result<Self> {
+        let (head, files) = parts(text);
         let mut case = Self {
             name: name.to_owned(),
+            files,
             ..Self::default()
         };
-        for line in text.lines() {
-            if let Some(name) = line
-                .strip_prefix("-- ")
-                .and_then(|it| it.strip_suffix(" --"))
-            {
-                case.files.push((name.to_owned(), String::new()));
-            } else if let Some((_, file)) = case.files.last_mut() {
-                file.push_str(line);
-                file.push('\n');
-            } else {
-                case.add(line)?;
-            }
+        for line in head {
+            case.add(line)?;
         }
         let attacks = case.lines.iter().filter(|it| matches!(it, Line::Attack(_)));
         ensure!(attacks.count() == 1, "one attack a case");
