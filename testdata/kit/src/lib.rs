@@ -11,6 +11,7 @@ pub mod expect;
 pub mod filter;
 pub mod labs;
 pub mod leftovers;
+mod loopback;
 pub mod manifest;
 pub mod programs;
 pub mod proxy;

@@ -2,23 +2,23 @@
 //! comes that is to go wrong.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::loopback::{Listener, lock};
 
 /// A proxy for TCP. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
+    listener: Listener,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     server: String,
-    stopped: AtomicBool,
     troubles: Mutex<Vec<Trouble>>,
     up: AtomicU64,
     down: AtomicU64,
@@ -54,27 +54,21 @@ impl Proxy {
     /// # Panics
     /// If the loopback cannot be listened on.
     pub fn start(server: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
-        let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared {
             server: server.to_owned(),
-            stopped: AtomicBool::new(false),
             troubles: Mutex::default(),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
         });
         let serving = Arc::clone(&shared);
-        let thread = thread::spawn(move || serve(&listener, &serving));
-        Self {
-            address,
-            shared,
-            thread: Some(thread),
-        }
+        let listener = Listener::start(move |client| pass(client, &serving))
+            .expect("loopback has a free port");
+        Self { listener, shared }
     }
 
     /// `127.0.0.1:PORT`
     pub fn address(&self) -> String {
-        self.address.to_string()
+        self.listener.address().to_string()
     }
 
     /// From now on this goes wrong.
@@ -99,27 +93,6 @@ impl Proxy {
     /// How many bytes came from the server so far.
     pub fn down(&self) -> u64 {
         self.shared.down.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes whoever waits for the next connection.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
-}
-
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
-    for client in listener.incoming().flatten() {
-        if shared.stopped.load(Ordering::SeqCst) {
-            return;
-        }
-        let shared = Arc::clone(shared);
-        thread::spawn(move || drop(pass(client, &shared)));
     }
 }
 
@@ -235,8 +208,4 @@ fn answer_instead(line: &Line, answer: &str) -> io::Result<()> {
     line.client.shutdown(Shutdown::Write)?;
     // What is on its way is read, or the client would not read the answer.
     io::copy(&mut &line.client, &mut io::sink()).map(drop)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use crate::loopback::listening;
 
 /// A repository with a work tree.
 #[derive(Debug, Clone)]
@@ -119,25 +120,17 @@ impl Daemon {
         // Not through `git`, which would leave it behind when it is killed.
         let programs = Command::new("git").arg("--exec-path").output()?.stdout;
         let programs = PathBuf::from(String::from_utf8_lossy(&programs).trim());
-        // The port may be taken again in between; then another is tried.
-        for _ in 0..5 {
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-            let mut process = command(&programs.join("git-daemon"))
+        let (process, port) = listening("git daemon", |port| {
+            command(&programs.join("git-daemon"))
                 .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1"])
                 .arg(format!("--port={port}"))
                 .arg(format!("--base-path={}", directory.display()))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
-                .spawn()?;
-            while process.try_wait()?.is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Ok(Self { process, port });
-                }
-                std::thread::yield_now();
-            }
-        }
-        Err(io::Error::other("`git daemon` does not answer"))
+                .spawn()
+        })?;
+        Ok(Self { process, port })
     }
 
     /// The address of a repository below the directory.

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use crate::loopback::listening;
 
 /// A server that lets root in with the keys it was told of, and runs what they ask for. It ends when this is dropped.
 #[derive(Debug)]
@@ -28,22 +30,12 @@ impl Sshd {
         fs::write(directory.path().join("authorized"), "")?;
         // Debian makes it when the service starts, which need not run.
         fs::create_dir_all("/run/sshd")?;
-        // The port may be taken again in between; then another is tried.
-        for _ in 0..5 {
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-            let mut process = spawn(directory.path(), port)?;
-            while process.try_wait()?.is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Ok(Self {
-                        process,
-                        port,
-                        directory,
-                    });
-                }
-                std::thread::yield_now();
-            }
-        }
-        Err(io::Error::other("`sshd` does not answer"))
+        let (process, port) = listening("sshd", |port| spawn(directory.path(), port))?;
+        Ok(Self {
+            process,
+            port,
+            directory,
+        })
     }
 
     /// Its port on 127.0.0.1.

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+
+use crate::loopback::listening;
 
 /// Passes on to whatever is asked for. It ends when this is dropped.
 #[derive(Debug)]
@@ -20,9 +21,7 @@ impl Proxy {
     /// If Debian's package `tinyproxy-bin` is not installed, or it does not come up.
     pub fn start() -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
-        // The port may be taken again in between; then another is tried.
-        for _ in 0..5 {
-            let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let (process, port) = listening("tinyproxy", |port| {
             let log = directory.path().join("log");
             let configuration = directory.path().join("config");
             let text = format!(
@@ -30,25 +29,19 @@ impl Proxy {
                 log.display()
             );
             fs::write(&configuration, text)?;
-            let mut process = Command::new("tinyproxy")
+            Command::new("tinyproxy")
                 .args(["-d", "-c"])
                 .arg(&configuration)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
-                .spawn()?;
-            while process.try_wait()?.is_none() {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Ok(Self {
-                        process,
-                        port,
-                        directory,
-                    });
-                }
-                std::thread::yield_now();
-            }
-        }
-        Err(io::Error::other("`tinyproxy` does not answer"))
+                .spawn()
+        })?;
+        Ok(Self {
+            process,
+            port,
+            directory,
+        })
     }
 
     /// What stands in `HTTPS_PROXY`.

@@ -3,24 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
+
+use crate::loopback::{Listener, lock};
 
 /// A web server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Web {
-    address: SocketAddr,
+    listener: Listener,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    stopped: AtomicBool,
     pages: Mutex<BTreeMap<String, Page>>,
     directory: Mutex<Option<PathBuf>>,
     asked: Mutex<Vec<Asked>>,
@@ -78,26 +77,20 @@ impl Web {
     /// # Errors
     /// If the loopback cannot be listened on.
     pub fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let address = listener.local_addr()?;
         let shared = Arc::<Shared>::default();
         let serving = Arc::clone(&shared);
-        let thread = thread::spawn(move || serve(&listener, &serving));
-        Ok(Self {
-            address,
-            shared,
-            thread: Some(thread),
-        })
+        let listener = Listener::start(move |stream| answer(stream, &serving))?;
+        Ok(Self { listener, shared })
     }
 
     /// The address of a path, which begins with `/`.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.listener.address())
     }
 
     /// Its host and port.
     pub fn host(&self) -> String {
-        self.address.to_string()
+        self.listener.address().to_string()
     }
 
     /// Puts a page at a path, in place of what was there. At one without a query it answers all that
@@ -140,28 +133,6 @@ impl Page {
     pub fn etag(mut self, etag: &str) -> Self {
         self.etag = Some(etag.to_owned());
         self
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes whoever waits for the next connection.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
-}
-
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
-    for stream in listener.incoming().flatten() {
-        if shared.stopped.load(Ordering::SeqCst) {
-            return;
-        }
-        let shared = Arc::clone(shared);
-        // One that breaks is the other side's business.
-        thread::spawn(move || drop(answer(stream, &shared)));
     }
 }
 
@@ -266,8 +237,4 @@ fn read_request(stream: &TcpStream) -> io::Result<Asked> {
         headers,
         status: 0,
     })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
