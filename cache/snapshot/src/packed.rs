@@ -34,7 +34,6 @@ use contents::Contents;
 const MANY_MEMBERS: u64 = 1000;
 /// From so many bytes on, too.
 const MANY_BYTES: u64 = 32 << 20;
-const BUFFER: usize = 1 << 20;
 
 /// Which layers stay packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -178,19 +177,6 @@ impl Snapshots {
         File::open(&path)
             .map(Some)
             .map_err(SnapshotError::file("open", &path))
-    }
-
-    /// Whether a packed layer's tar is still the one that came.
-    pub(crate) fn is_same_tar(&self, id: SnapshotId, diff_id: &Digest) -> io::Result<bool> {
-        let mut hash = Sha256::default();
-        let mut file = File::open(self.store.layer_tar(id))?;
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hash.finish() == *diff_id),
-                length => hash.update(&buffer[..length]),
-            }
-        }
     }
 }
 

@@ -94,7 +94,7 @@ impl Snapshots {
             Err(error) => return Err(error),
         };
         if let (true, Some(diff_id)) = (self.is_packed(row.id), &row.diff_id)
-            && !self.is_same_tar(row.id, diff_id).unwrap_or(false)
+            && self.store.layer_tar_digest(row.id).ok().as_ref() != Some(diff_id)
         {
             return Ok(false);
         }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use oci::{Digest, Key};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
+use crate::blobs::hash_file;
 use crate::database::{micros, timestamp};
 use crate::error::Fault;
 use crate::owner::{self, COMMITTED};
@@ -156,6 +157,14 @@ impl Store {
     /// Where the tar of a layer is that stays packed, and has no files of its own.
     pub fn layer_tar(&self, id: SnapshotId) -> PathBuf {
         self.snapshot_directory(id).join("tar")
+    }
+
+    /// The digest of that tar as it is now.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn layer_tar_digest(&self, id: SnapshotId) -> io::Result<Digest> {
+        hash_file(&self.layer_tar(id)).map(|(digest, _)| digest)
     }
 
     /// Where the index over that tar is.
