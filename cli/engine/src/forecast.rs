@@ -24,7 +24,6 @@ use crate::caches::Caches;
 use crate::explain::{self, Cause, Explanation, Plain};
 use crate::images::Bases;
 use crate::ledger::Ledger;
-use crate::lifetime::Lifetimes;
 use crate::lookups::Lookups;
 use crate::progress::Progress;
 use crate::report::Reporter;
@@ -102,17 +101,7 @@ impl Engine {
             at: Timestamp::now(),
             verifier: None,
         };
-        let job = Job {
-            engine: self,
-            request,
-            definition: &definition,
-            plan: &targets.whole,
-            targets: &targets.each,
-            bases: &bases,
-            reporter: &reporter,
-            begun: &begun,
-            lifetimes: Lifetimes::of(&targets.whole.graph),
-        };
+        let job = Job::of((self, request), &definition, (&targets, &bases), &begun);
         let mut looking = Looking::new(&job);
         for root in targets.each.iter().filter_map(|target| target.root) {
             looking.go(root.vertex)?;

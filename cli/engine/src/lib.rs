@@ -75,6 +75,7 @@ use ledger::Ledger;
 use lifetime::Lifetimes;
 use progress::Progress;
 use report::Reporter;
+use targets::Targets;
 use verify::Verifier;
 
 /// A store with the hands that work in it. Threads may build with it at once.
@@ -289,17 +290,7 @@ fn run(
     let reporter = begun.reporter;
     let bases = Bases::new(engine, request, reporter);
     let targets = definition.plan(request, &bases, reporter)?;
-    let work = Job {
-        engine,
-        request,
-        definition,
-        plan: &targets.whole,
-        targets: &targets.each,
-        bases: &bases,
-        reporter,
-        begun,
-        lifetimes: Lifetimes::of(&targets.whole.graph),
-    };
+    let work = Job::of((engine, request), definition, (&targets, &bases), begun);
     // Digests of new layers are computed beside the steps that follow.
     thread::scope(|scope| {
         let layers = Layers::new(engine, scope, &request.cancel);
@@ -323,7 +314,27 @@ struct Job<'a> {
     lifetimes: Lifetimes,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// All of it, once the plan is made.
+    fn of(
+        (engine, request): (&'a Engine, &'a Request),
+        definition: &'a Definition,
+        (targets, bases): (&'a Targets, &'a Bases<'a>),
+        begun: &'a Begun<'a>,
+    ) -> Self {
+        Self {
+            engine,
+            request,
+            definition,
+            plan: &targets.whole,
+            targets: &targets.each,
+            bases,
+            reporter: begun.reporter,
+            begun,
+            lifetimes: Lifetimes::of(&targets.whole.graph),
+        }
+    }
+
     /// The latest time that the image of a platform may show, in seconds since 1970.
     fn epoch(&self, target: &Plan) -> Option<i64> {
         self.request.epoch.or(target.source_date_epoch)

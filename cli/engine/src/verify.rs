@@ -21,7 +21,6 @@ use crate::caches::Caches;
 use crate::images::Bases;
 use crate::layers::Layers;
 use crate::ledger::Ledger;
-use crate::lifetime::Lifetimes;
 use crate::report::Reporter;
 use crate::worker::{self, Executed, Task, Unsuccessful};
 use crate::{
@@ -98,17 +97,7 @@ pub(crate) fn verify(
         at: Timestamp::now(),
         verifier: Some(&verifier),
     };
-    let job = Job {
-        engine,
-        request: &request,
-        definition,
-        plan: &targets.whole,
-        targets: &targets.each,
-        bases: &bases,
-        reporter: &reporter,
-        begun: &begun,
-        lifetimes: Lifetimes::of(&targets.whole.graph),
-    };
+    let job = Job::of((engine, &request), definition, (&targets, &bases), &begun);
     loop {
         wait_for_another_second(&request)?;
         thread::scope(|scope| {
