@@ -5,19 +5,27 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::thread::Scope;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+use export::{PushState, PushWatch, There};
 use oci::Digest;
-use snapshot::{DiffError, SnapshotId, SnapshotRow};
+use snapshot::{DiffError, SnapshotId, SnapshotRow, Snapshots};
 use store::StoreError;
 
-use crate::{Cancel, Engine};
+use crate::ahead::{Ahead, Packing};
+use crate::{Cancel, Engine, Request};
 
 /// The digests of new layers. Dropped, it stops computing what nobody took.
+///
+/// Where the image goes to registries, layers are packed for that in the same go, and sent while the build
+/// goes on.
 pub(crate) struct Layers<'scope, 'env> {
     engine: &'env Engine,
     scope: &'scope Scope<'scope, 'env>,
-    under_way: RefCell<HashMap<SnapshotId, ScopedJoinHandle<'scope, Result<Digest, DiffError>>>>,
+    under_way: RefCell<HashMap<SnapshotId, Receiver<Result<Digest, DiffError>>>>,
+    ahead: RefCell<Option<Ahead>>,
+    there: Arc<There>,
     nowhere: Nowhere,
 }
 
@@ -30,7 +38,20 @@ pub(crate) enum LayersError {
 }
 
 impl<'scope, 'env> Layers<'scope, 'env> {
+    /// For a build whose image goes where the request says.
     pub(crate) fn new(
+        engine: &'env Engine,
+        scope: &'scope Scope<'scope, 'env>,
+        request: &Request,
+    ) -> Self {
+        let mut layers = Self::kept(engine, scope, &request.cancel);
+        let watch = layers.nowhere.clone();
+        layers.ahead = RefCell::new(Ahead::of(engine, request, &layers.there, watch));
+        layers
+    }
+
+    /// For a build whose layers go nowhere.
+    pub(crate) fn kept(
         engine: &'env Engine,
         scope: &'scope Scope<'scope, 'env>,
         cancel: &Cancel,
@@ -39,6 +60,8 @@ impl<'scope, 'env> Layers<'scope, 'env> {
             engine,
             scope,
             under_way: RefCell::default(),
+            ahead: RefCell::default(),
+            there: Arc::default(),
             nowhere: Nowhere {
                 abandoned: Arc::default(),
                 cancel: cancel.clone(),
@@ -49,11 +72,33 @@ impl<'scope, 'env> Layers<'scope, 'env> {
     /// Begins to compute the digest of a layer, unless that was begun.
     pub(crate) fn begin(&self, id: SnapshotId) {
         self.under_way.borrow_mut().entry(id).or_insert_with(|| {
+            let (sender, receiver) = bounded(1);
             let snapshots = &self.engine.snapshots;
-            let mut nowhere = self.nowhere.clone();
-            self.scope
-                .spawn(move || snapshots.diff(id, &mut nowhere).map(|it| it.diff_id))
+            let nowhere = self.nowhere.clone();
+            let packing = self.ahead.borrow().as_ref().map(Ahead::packing);
+            self.scope.spawn(move || match packing {
+                None => drop(sender.send(nowhere.digest(snapshots, id))),
+                Some(packing) => nowhere.pack((snapshots, id), packing, &sender),
+            });
+            receiver
         });
+    }
+
+    /// Begins to send a result that is a layer of the image, and all below it, where the image goes to
+    /// registries. What cannot be found now goes with the image.
+    pub(crate) fn send(&self, top: SnapshotId) {
+        if self.ahead.borrow().is_some() {
+            let rows = self.engine.store.ancestry(top).unwrap_or_default();
+            rows.iter().for_each(|row| self.begin(row.id));
+        }
+    }
+
+    /// Waits until what was begun to be sent is sent, and gives what is at the registries then.
+    pub(crate) fn settle(&self) -> &There {
+        if let Some(ahead) = self.ahead.take() {
+            ahead.settle();
+        }
+        &self.there
     }
 
     /// The digests of all layers of a chain, lowest first. Those that were not known are recorded.
@@ -81,14 +126,10 @@ impl<'scope, 'env> Layers<'scope, 'env> {
         if let Some(known) = row.diff_id {
             return Ok(known);
         }
-        let thread = self
-            .under_way
-            .borrow_mut()
-            .remove(&row.id)
-            .expect("what is not known was begun");
-        let digest = thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let under_way = self.under_way.borrow_mut().remove(&row.id);
+        let digest = under_way.expect("what is not known was begun").recv();
+        let digest =
+            digest.expect("a thread answers, or panics and so do we at the end of the scope");
         digest.map_err(|error| LayersError::Diff(row.id, error))
     }
 }
@@ -96,6 +137,9 @@ impl<'scope, 'env> Layers<'scope, 'env> {
 impl Drop for Layers<'_, '_> {
     fn drop(&mut self) {
         self.nowhere.abandoned.store(true, Ordering::Relaxed);
+        if let Some(ahead) = self.ahead.take() {
+            ahead.give_up();
+        }
     }
 }
 
@@ -106,9 +150,48 @@ struct Nowhere {
     cancel: Cancel,
 }
 
+impl Nowhere {
+    fn digest(&self, snapshots: &Snapshots, id: SnapshotId) -> Result<Digest, DiffError> {
+        snapshots.diff(id, &mut self.clone()).map(|it| it.diff_id)
+    }
+
+    /// Packs a layer, tells its digest, and has it sent. What cannot be packed now is packed with the
+    /// image, and told of then.
+    fn pack(
+        &self,
+        (snapshots, id): (&Snapshots, SnapshotId),
+        packing: Packing,
+        digest: &Sender<Result<Digest, DiffError>>,
+    ) {
+        match packing.pack(snapshots, id, self) {
+            Ok(packed) => {
+                let _ = digest.send(Ok(packed.diff_id));
+                packing.send((snapshots, id), &packed, &self.cancel);
+            }
+            Err(error) => {
+                tracing::debug!(error = crate::error::chain(&error), "not packed ahead");
+                let _ = digest.send(self.digest(snapshots, id));
+            }
+        }
+    }
+
+    /// Whether nobody wants the layer any more.
+    fn is_over(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) || self.cancel.is_cancelled()
+    }
+}
+
+impl PushWatch for Nowhere {
+    fn layer(&self, _: &Digest, _: PushState) {}
+
+    fn is_cancelled(&self) -> bool {
+        self.is_over()
+    }
+}
+
 impl Write for Nowhere {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.abandoned.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
+        if self.is_over() {
             return Err(io::Error::other("nobody wants the layer any more"));
         }
         Ok(data.len())

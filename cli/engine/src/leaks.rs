@@ -9,15 +9,16 @@ mod needles;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci::ImageConfig;
 use rayon::prelude::*;
-use snapshot::{Entry, Kind, SnapshotRow};
+use snapshot::{Entry, Kind, SnapshotId, Snapshots};
 
 use crate::sizes::Stack;
 use crate::{Cancel, ExportError, Place};
-use needles::{Needles, Searcher};
+pub(crate) use needles::Needles;
+use needles::Searcher;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 18;
@@ -133,12 +134,10 @@ impl Stack<'_> {
     }
 
     fn in_layers(&self, needles: &Needles) -> Result<Vec<Leak>, ExportError> {
-        let snapshots = &self.job.engine.snapshots;
         let mut found = Vec::new();
         for (position, row) in self.own() {
-            let tree = snapshots.tree(row.id);
-            let tree = tree.map_err(|source| ExportError::Looking(Box::new(source)))?;
-            let leaks = self.in_layer(row, tree.entries(), needles)?;
+            let cancel = &self.job.request.cancel;
+            let leaks = in_layer(&self.job.engine.snapshots, row.id, needles, cancel)?;
             let (step, place) = self.step(position);
             found.extend(leaks.into_iter().map(|leak| Leak {
                 step: Some(step.clone()),
@@ -148,57 +147,59 @@ impl Stack<'_> {
         }
         Ok(found)
     }
+}
 
-    fn in_layer(
-        &self,
-        row: &SnapshotRow,
-        entries: &[Entry],
-        needles: &Needles,
-    ) -> Result<Vec<Leak>, ExportError> {
-        let unreadable = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ExportError::Unsearched { path, source }
-        };
-        let root = self.job.engine.snapshots.layer_root(row.id);
-        let root = root.map_err(|source| ExportError::Looking(Box::new(source)))?;
-        let mut links = HashSet::new();
-        let searched = entries.iter().filter(|entry| match entry.kind {
-            Kind::File { size, link, .. } => {
-                size >= needles.shortest() && (link == 0 || links.insert(link))
-            }
-            Kind::Symlink(_) => true,
-            _ => false,
-        });
-        let searched: Vec<&Entry> = searched.collect();
-        let cancel = &self.job.request.cancel;
-        let leaks: Vec<Vec<Leak>> = searched
-            .par_iter()
-            .map_init(
-                || vec![0; BUFFER],
-                |buffer, entry| {
-                    let mut searcher = needles.searcher();
-                    match &entry.kind {
-                        Kind::Symlink(target) => searcher.take(target),
-                        _ => {
-                            let file = root.open_file(entry.path());
-                            file.and_then(|file| search(file, buffer, &mut searcher, cancel))
-                                .map_err(unreadable(entry.path()))?;
-                        }
+/// In the files of one layer.
+pub(crate) fn in_layer(
+    snapshots: &Snapshots,
+    layer: SnapshotId,
+    needles: &Needles,
+    cancel: &Cancel,
+) -> Result<Vec<Leak>, ExportError> {
+    let tree = snapshots.tree(layer);
+    let tree = tree.map_err(|source| ExportError::Looking(Box::new(source)))?;
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ExportError::Unsearched { path, source }
+    };
+    let root = snapshots.layer_root(layer);
+    let root = root.map_err(|source| ExportError::Looking(Box::new(source)))?;
+    let mut links = HashSet::new();
+    let searched = tree.entries().iter().filter(|entry| match entry.kind {
+        Kind::File { size, link, .. } => {
+            size >= needles.shortest() && (link == 0 || links.insert(link))
+        }
+        Kind::Symlink(_) => true,
+        _ => false,
+    });
+    let searched: Vec<&Entry> = searched.collect();
+    let leaks: Vec<Vec<Leak>> = searched
+        .par_iter()
+        .map_init(
+            || vec![0; BUFFER],
+            |buffer, entry| {
+                let mut searcher = needles.searcher();
+                match &entry.kind {
+                    Kind::Symlink(target) => searcher.take(target),
+                    _ => {
+                        let file = root.open_file(entry.path());
+                        file.and_then(|file| search(file, buffer, &mut searcher, cancel))
+                            .map_err(unreadable(entry.path()))?;
                     }
-                    let at = PathBuf::from("/").join(entry.path());
-                    let at = at.display().to_string().escape_debug().to_string();
-                    Ok(searcher
-                        .found()
-                        .map(|needle| Leak {
-                            at: at.clone(),
-                            ..needle.leak()
-                        })
-                        .collect())
-                },
-            )
-            .collect::<Result<_, ExportError>>()?;
-        Ok(leaks.into_iter().flatten().collect())
-    }
+                }
+                let at = Path::new("/").join(entry.path());
+                let at = at.display().to_string().escape_debug().to_string();
+                Ok(searcher
+                    .found()
+                    .map(|needle| Leak {
+                        at: at.clone(),
+                        ..needle.leak()
+                    })
+                    .collect())
+            },
+        )
+        .collect::<Result<_, ExportError>>()?;
+    Ok(leaks.into_iter().flatten().collect())
 }
 
 fn search(

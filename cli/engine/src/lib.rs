@@ -8,6 +8,7 @@
 //! runs, happens beside it, on threads that send the loop one message for each. A build that is cached to
 //! the end starts threads for local checksums and no other.
 
+mod ahead;
 mod caches;
 mod call;
 mod context;
@@ -293,7 +294,7 @@ fn run(
     let work = Job::of((engine, request), definition, (&targets, &bases), begun);
     // Digests of new layers are computed beside the steps that follow.
     thread::scope(|scope| {
-        let layers = Layers::new(engine, scope, &request.cancel);
+        let layers = Layers::new(engine, scope, request);
         let solved = solving::solve(&work, scope, &layers)?;
         output::export(&work, &solved, &layers)
     })

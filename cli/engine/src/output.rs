@@ -87,7 +87,7 @@ pub(crate) fn export(
             export_images(job, solved, (layers, errand), &mut built)?;
             let predicates = attest::predicates(job, solved, &built.images, errand)?;
             built.attestations = attest::attestations(&built.images, &predicates);
-            built.pushed = push(job, &built, errand)?;
+            built.pushed = push(job, &built, (layers, errand))?;
             Ok::<(), ExportError>(())
         })?;
         let host = Platform::host();
@@ -239,7 +239,7 @@ fn with_cache(
 fn push(
     job: &Job<'_>,
     built: &Built,
-    errand: &Errand<'_>,
+    (layers, errand): (&Layers<'_, '_>, &Errand<'_>),
 ) -> Result<Option<Described>, ExportError> {
     let (engine, request) = (job.engine, job.request);
     let mut records = Vec::new();
@@ -257,17 +257,20 @@ fn push(
             names => names,
         };
         for name in names {
-            let pushing = Pushing {
-                reference: name,
-                images: &records,
-                options: SaveOptions {
-                    attestations: built.attestations.clone(),
-                    ..push.options.clone()
-                },
+            let options = SaveOptions {
+                attestations: built.attestations.clone(),
+                ..push.options.clone()
             };
-            let watch = Watch(&request.cancel);
-            let (snapshots, registries) = (&engine.snapshots, &engine.registries);
-            let send = || export::push(snapshots, registries, &pushing, &watch);
+            let send = || {
+                let pushing = Pushing {
+                    reference: name,
+                    images: &records,
+                    options,
+                    there: layers.settle(),
+                };
+                let watch = Watch(&request.cancel);
+                export::push(&engine.snapshots, &engine.registries, &pushing, &watch)
+            };
             let image = errand.part(&format!("pushing layers for {name}"), send, |_| 0);
             let image = image.map_err(|source| ExportError::Push {
                 name: name.clone(),

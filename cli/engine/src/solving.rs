@@ -306,6 +306,9 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         ledger.took(outputs.iter().flatten().copied());
         self.tell_cached(vertex);
         self.job.begun.caches.offer(self.job, vertex, &[*key])?;
+        for layer in self.layers_of(vertex, |at| *outputs.get(at)?) {
+            self.layers.send(layer);
+        }
         Ok(Some(self.results.add_cached(outputs)))
     }
 
@@ -514,17 +517,25 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
 
     /// Begins to compute the digests of those outputs that are layers of the result.
     fn begin_digests(&self, vertex: VertexId, outputs: &[Ref]) {
-        for layer in self
-            .job
-            .plan
-            .layers
-            .iter()
-            .filter(|layer| layer.output.vertex == vertex)
-        {
-            if let Some(Ref::Snapshot(Some(id))) = outputs.get(layer.output.output) {
-                self.layers.begin(*id);
-            }
+        let snapshot = |at| match outputs.get(at)? {
+            Ref::Snapshot(id) => *id,
+            Ref::Local(_) => None,
+        };
+        for layer in self.layers_of(vertex, snapshot) {
+            self.layers.begin(layer);
+            self.layers.send(layer);
         }
+    }
+
+    /// Those outputs of a vertex that are layers of the result.
+    fn layers_of(
+        &self,
+        vertex: VertexId,
+        output: impl Fn(usize) -> Option<SnapshotId>,
+    ) -> impl Iterator<Item = SnapshotId> {
+        let layers = self.job.plan.layers.iter().map(|layer| layer.output);
+        let layers = layers.filter(move |it| it.vertex == vertex);
+        layers.filter_map(move |it| output(it.output))
     }
 
     fn fail_step(&mut self, vertex: VertexId, unsuccessful: Unsuccessful) {

@@ -101,7 +101,7 @@ pub(crate) fn verify(
     loop {
         wait_for_another_second(&request)?;
         thread::scope(|scope| {
-            let layers = Layers::new(engine, scope, &request.cancel);
+            let layers = Layers::kept(engine, scope, &request.cancel);
             solving::solve(&job, scope, &layers).map(drop)
         })?;
         // What was not on record, as where the cache had only what stands on it, is compared with a

@@ -1,13 +1,14 @@
 //! Compression of layers and archives, both ways.
 
+use std::collections::VecDeque;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use libdeflater::{CompressionLvl, Compressor};
 use oci::Limits;
 use oci::media_type::Compression;
-use rayon::prelude::*;
 
 /// How some bytes are packed, as their first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,14 +214,16 @@ impl<W: Write> Write for Packer<W> {
     }
 }
 
-/// gzip in members that know nothing of each other, so that all processors can work on them.
-/// Any reader of gzip reads them as one.
+/// gzip in members that know nothing of each other, so that all processors can work on them while
+/// more bytes come and those that are done are written. Any reader of gzip reads them as one.
 struct Members<W: Write> {
     out: W,
     level: CompressionLvl,
     pending: Vec<u8>,
-    /// How much to collect before the processors are set to work.
-    batch: usize,
+    /// What is being compressed, in the order of the bytes.
+    under_way: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    /// How many of them there may be: what bounds the memory.
+    most: usize,
     wrote: bool,
 }
 
@@ -232,33 +235,46 @@ impl<W: Write> Members<W> {
                 "the gzip level is not between 0 and 12",
             )
         })?;
-        let batch = rayon::current_num_threads() * 4 * MEMBER;
         Ok(Self {
             out,
             level,
-            pending: Vec::with_capacity(batch),
-            batch,
+            pending: Vec::with_capacity(MEMBER),
+            under_way: VecDeque::new(),
+            most: rayon::current_num_threads() * 4,
             wrote: false,
         })
     }
 
-    fn compress_pending(&mut self) -> io::Result<()> {
+    /// Has somebody compress what is pending.
+    fn hand_over(&mut self) -> io::Result<()> {
+        while self.under_way.len() >= self.most {
+            self.write_first()?;
+        }
+        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(MEMBER));
         let level = self.level;
-        let members: Vec<io::Result<Vec<u8>>> = self
-            .pending
-            .par_chunks(MEMBER)
-            .map(|it| member(it, level))
-            .collect();
-        for member in members {
-            self.out.write_all(&member?)?;
+        let (sender, receiver) = sync_channel(1);
+        // Nobody listens any more where the packing was given up.
+        rayon::spawn(move || drop(sender.send(member(&bytes, level))));
+        self.under_way.push_back(receiver);
+        Ok(())
+    }
+
+    /// Writes the first of those under way, once it is compressed.
+    fn write_first(&mut self) -> io::Result<()> {
+        if let Some(first) = self.under_way.pop_front() {
+            self.out.write_all(&wait_for(&first)?)?;
             self.wrote = true;
         }
-        self.pending.clear();
         Ok(())
     }
 
     fn finish(mut self) -> io::Result<W> {
-        self.compress_pending()?;
+        if !self.pending.is_empty() {
+            self.hand_over()?;
+        }
+        while !self.under_way.is_empty() {
+            self.write_first()?;
+        }
         if !self.wrote {
             self.out.write_all(&member(&[], self.level)?)?;
         }
@@ -268,16 +284,33 @@ impl<W: Write> Members<W> {
 
 impl<W: Write> Write for Members<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(self.batch - self.pending.len());
+        let count = bytes.len().min(MEMBER - self.pending.len());
         self.pending.extend_from_slice(&bytes[..count]);
-        if self.pending.len() == self.batch {
-            self.compress_pending()?;
+        if self.pending.len() == MEMBER {
+            self.hand_over()?;
         }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Waits for a member. Who is one of those that compress does not wait for them, but compresses.
+fn wait_for(member: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
+    let lost = || io::Error::other("a compression did not end");
+    loop {
+        match member.try_recv() {
+            Ok(compressed) => return compressed,
+            Err(TryRecvError::Disconnected) => return Err(lost()),
+            Err(TryRecvError::Empty) => {}
+        }
+        match rayon::yield_now() {
+            None => return member.recv().unwrap_or_else(|_| Err(lost())),
+            Some(rayon::Yield::Executed) => {}
+            Some(rayon::Yield::Idle) => std::thread::yield_now(),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub use pull::{
     Asking, Blobs, LayerState, PullError, PullWatch, Pulled, RemoteImage, RemoteLayer, fetch,
     fetch_blob, fetch_layers, pull, resolve,
 };
-pub use push::{PushError, PushState, PushWatch, Pushing, push};
+pub use push::{PackedLayer, Parcel, PushError, PushState, PushWatch, Pushing, There, push};
 pub use recover::{RecoverError, Recovered, mend, recover};
 pub use save::{Output, SaveError, SaveOptions, annotate, save};
 pub use verify::misfits;

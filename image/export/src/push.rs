@@ -1,6 +1,7 @@
 //! Images into registries: layers packed and sent side by side, what is there already left out.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +45,8 @@ pub struct Pushing<'a> {
     pub images: &'a [ImageRecord],
     /// How layers are packed that are not packed yet: with gzip, unless it says otherwise.
     pub options: SaveOptions,
+    /// What is known to be there, and what turns out to be.
+    pub there: &'a There,
 }
 
 /// What happens to a layer while it is pushed.
@@ -131,6 +134,151 @@ pub fn push(
         size: index.len() as u64,
         annotations: options.of_index(Annotated::IndexDescriptor),
     })
+}
+
+/// A layer that is packed before the image that has it is made, so that it can be sent meanwhile.
+#[derive(Debug, Clone)]
+pub struct PackedLayer {
+    /// Its digest unpacked, as the image's config will have it.
+    pub diff_id: Digest,
+    descriptor: Descriptor,
+}
+
+impl PackedLayer {
+    /// Packs the layer of a snapshot as `options` say.
+    ///
+    /// # Errors
+    /// If it cannot be read or written, or `watch` says to give up; nothing is there then.
+    pub fn pack(
+        snapshots: &Snapshots,
+        options: &SaveOptions,
+        snapshot: SnapshotId,
+        watch: &dyn PushWatch,
+    ) -> Result<Self, SaveError> {
+        let known = snapshots.store().snapshot(snapshot)?.diff_id;
+        let (diff_id, descriptor) = match known {
+            None => layer::pack_new(snapshots, options, snapshot, &|| watch.is_cancelled())?,
+            Some(diff_id) => {
+                let files = Some(snapshot);
+                let wanted = layer::Wanted { diff_id, files };
+                (diff_id, layer::packed(snapshots, options, wanted)?)
+            }
+        };
+        Ok(Self {
+            diff_id,
+            descriptor,
+        })
+    }
+
+    /// What goes to the repository that `reference` names.
+    ///
+    /// # Errors
+    /// If the store has lost the layer.
+    pub fn parcel(&self, store: &Store, reference: &Reference) -> Result<Parcel, PushError> {
+        Parcel::of(store, &self.descriptor.digest, reference)
+    }
+}
+
+/// What repositories were found to have a moment ago, so that they are not asked for each name anew.
+#[derive(Debug, Default)]
+pub struct There(Mutex<HashSet<(Digest, Repository)>>);
+
+/// A registry and what is called so there.
+type Repository = (String, String);
+
+impl There {
+    fn has(&self, reference: &Reference, blob: Digest) -> bool {
+        lock(&self.0).contains(&(blob, repository(reference)))
+    }
+
+    fn add(&self, reference: &Reference, blob: Digest) {
+        lock(&self.0).insert((blob, repository(reference)));
+    }
+
+    /// Another repository of the same registry that has the blob.
+    fn elsewhere(&self, reference: &Reference, blob: Digest) -> Option<String> {
+        let all = lock(&self.0);
+        let registry = reference.registry();
+        let mut of_blob = all.iter().filter(|(it, _)| *it == blob);
+        let found = of_blob.find(|(_, (it, _))| it == registry);
+        found.map(|(_, (_, repository))| repository.clone())
+    }
+}
+
+fn repository(reference: &Reference) -> Repository {
+    let (registry, repository) = (reference.registry(), reference.repository());
+    (registry.to_owned(), repository.to_owned())
+}
+
+/// A blob on its way to one repository: the store is not needed for it any more.
+#[derive(Debug)]
+pub struct Parcel {
+    reference: Reference,
+    digest: Digest,
+    /// Another repository of the registry that had it once.
+    elsewhere: Option<String>,
+    content: File,
+}
+
+impl Parcel {
+    fn of(store: &Store, digest: &Digest, reference: &Reference) -> Result<Self, PushError> {
+        Ok(Self {
+            reference: reference.clone(),
+            digest: *digest,
+            elsewhere: Origins::of(store, reference)?.elsewhere(digest, reference),
+            content: store.open_blob(digest)?,
+        })
+    }
+
+    /// Where it goes.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Gives it to the repository, unless that has it. [`push`] will find it there, without asking if it
+    /// is given the same `there`.
+    ///
+    /// # Errors
+    /// If the registry does not take it, or `watch` says to give up.
+    pub fn send(
+        self,
+        client: &Client,
+        there: &There,
+        watch: &dyn PushWatch,
+    ) -> Result<PushState, PushError> {
+        self.send_telling(client, there, (watch, &|_| {}))
+    }
+
+    fn send_telling(
+        self,
+        client: &Client,
+        there: &There,
+        (watch, progress): (&dyn PushWatch, &dyn Fn(u64)),
+    ) -> Result<PushState, PushError> {
+        let (reference, digest) = (&self.reference, self.digest);
+        let elsewhere = there.elsewhere(reference, digest).or(self.elsewhere);
+        let mut content = Content {
+            watch,
+            file: self.content,
+        };
+        let upload = Upload {
+            digest,
+            mount_from: elsewhere.as_deref(),
+            content: &mut content,
+            progress,
+        };
+        let pushed = client.push_blob(reference, upload);
+        let pushed = pushed.map_err(|error| match watch.is_cancelled() {
+            true => PushError::Cancelled,
+            false => error.into(),
+        })?;
+        there.add(reference, digest);
+        Ok(match (pushed, elsewhere) {
+            (Pushed::Existed, _) => PushState::Existed,
+            (Pushed::Mounted, Some(repository)) => PushState::Mounted(repository),
+            (Pushed::Sent | Pushed::Mounted, _) => PushState::Pushed,
+        })
+    }
 }
 
 /// What the threads share.
@@ -223,31 +371,19 @@ impl Sending<'_> {
         descriptor: &Descriptor,
         progress: &dyn Fn(u64),
     ) -> Result<PushState, PushError> {
-        let reference = self.pushing.reference;
+        let Pushing {
+            reference, there, ..
+        } = self.pushing;
         let digest = descriptor.digest;
-        let elsewhere = Origins::of(self.store(), reference)?.elsewhere(&digest, reference);
-        let mut content = Content {
-            watch: self.watch,
-            file: self.store().open_blob(&digest)?,
-        };
-        let upload = Upload {
-            digest,
-            mount_from: elsewhere.as_deref(),
-            content: &mut content,
-            progress,
-        };
-        let pushed = self.client.push_blob(reference, upload).map_err(|error| {
-            match self.watch.is_cancelled() {
-                true => PushError::Cancelled,
-                false => error.into(),
+        let state = match there.has(reference, digest) {
+            true => PushState::Existed,
+            false => {
+                let parcel = Parcel::of(self.store(), &digest, reference)?;
+                parcel.send_telling(self.client, there, (self.watch, progress))?
             }
-        })?;
+        };
         Origins::of(self.store(), reference)?.add(&digest, reference);
-        Ok(match (pushed, elsewhere) {
-            (Pushed::Existed, _) => PushState::Existed,
-            (Pushed::Mounted, Some(repository)) => PushState::Mounted(repository),
-            (Pushed::Sent | Pushed::Mounted, _) => PushState::Pushed,
-        })
+        Ok(state)
     }
 
     /// Sends what is said about an image, and gives what stands for it in the index.
@@ -325,7 +461,7 @@ impl Sending<'_> {
 /// The bytes of a blob, until the person gives up.
 struct Content<'a> {
     watch: &'a dyn PushWatch,
-    file: std::fs::File,
+    file: File,
 }
 
 impl Seek for Content<'_> {

@@ -202,10 +202,13 @@ impl Sending<'_> {
         progress: &dyn Fn(u64),
     ) -> Result<Progress, RegistryError> {
         let mut chunk = Vec::new();
-        content
+        let read = content
             .seek(SeekFrom::Start(self.sent))
-            .and_then(|_| content.take(self.chunk).read_to_end(&mut chunk))
-            .map_err(|error| cannot_read(&self.digest, &error))?;
+            .and_then(|_| content.take(self.chunk).read_to_end(&mut chunk));
+        if let Err(error) = read {
+            self.give_up();
+            return Err(cannot_read(&self.digest, &error));
+        }
         if chunk.is_empty() {
             return Ok(Progress::Whole);
         }
@@ -240,6 +243,20 @@ impl Sending<'_> {
         match reply.status {
             202 | 204 => location(&reply).map_err(Failed::Broke),
             _ => Err(Failed::Said(Box::new(reply))),
+        }
+    }
+
+    /// Tells the registry that the rest will not come, so that it need not keep what it has. One that
+    /// does not listen forgets it in its own time.
+    fn give_up(&self) {
+        let call = Call {
+            method: Method::Delete,
+            path: self.location.clone(),
+            tries: Tries::One,
+            ..Call::default()
+        };
+        if let Err(error) = self.client.call(&self.access, &call) {
+            tracing::debug!(%error, digest = %self.digest, "the upload is left to the registry");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ pub struct Server {
 }
 
 const LOG: &str = "log";
+const STORAGE: &str = "storage";
 
 impl Server {
     /// Starts a registry and waits until it listens.
@@ -84,7 +85,7 @@ impl Server {
     /// Starts one with something in its configuration behind its address.
     fn launch(address: &str, more: impl FnOnce(&Path) -> String) -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
-        let storage = directory.path().join("storage");
+        let storage = directory.path().join(STORAGE);
         let config = format!(
             "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: false\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n{}",
             storage.display(),
@@ -127,6 +128,36 @@ impl Server {
         requests.collect()
     }
 
+    /// The files of the blobs that it has, manifests among them.
+    pub fn blobs(&self) -> Vec<PathBuf> {
+        let mut blobs = Vec::new();
+        for two in entries(&self.storage("blobs/sha256")) {
+            for blob in entries(&two) {
+                let data = blob.join("data");
+                blobs.extend(data.is_file().then_some(data));
+            }
+        }
+        blobs
+    }
+
+    /// The tags of a repository.
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        let tags = entries(&self.storage(&format!("repositories/{repository}/_manifests/tags")));
+        let names = tags.iter().filter_map(|it| it.file_name()?.to_str());
+        names.map(str::to_owned).collect()
+    }
+
+    /// How many uploads to a repository have begun and not come to their end.
+    pub fn uploads(&self, repository: &str) -> usize {
+        entries(&self.storage(&format!("repositories/{repository}/_uploads"))).len()
+    }
+
+    /// Where its storage has something.
+    fn storage(&self, path: &str) -> PathBuf {
+        let root = self.directory.path().join(STORAGE);
+        root.join("docker/registry/v2").join(path)
+    }
+
     /// How many bytes it has answered with so far.
     pub fn bytes_given(&self) -> u64 {
         let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
@@ -157,6 +188,14 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What is in a directory, sorted; nothing where there is none.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|it| it.path()).collect();
+    paths.sort();
+    paths
 }
 
 /// An address of loopback on which nobody listens now.

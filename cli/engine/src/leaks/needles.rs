@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ops::Session as _;
 
-use super::Leak;
+use super::{Leak, Leaks};
 use crate::Request;
 
 /// Values that are shorter stand anywhere by chance.
@@ -18,7 +18,7 @@ const LONGEST: usize = 512;
 const SHORTEST_WORD: usize = 16;
 
 /// What is looked for.
-pub(super) struct Needles {
+pub(crate) struct Needles {
     all: Vec<Needle>,
     automaton: AhoCorasick,
     shortest: usize,
@@ -63,6 +63,14 @@ impl Needles {
             }
         }
         Self::of_values(values)
+    }
+
+    /// The secrets that no image of a request may hold.
+    pub(crate) fn refused_by(request: &Request) -> Option<Self> {
+        match request.leaks {
+            Leaks::Refuse => Self::of(request),
+            Leaks::Warn | Leaks::Ignore => None,
+        }
     }
 
     pub(super) fn of_values(values: Vec<(String, bool, Vec<u8>)>) -> Option<Self> {

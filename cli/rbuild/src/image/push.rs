@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use export::{Engine, PushError, PushState, PushWatch, Pushing, SaveOptions};
+use export::{Engine, PushError, PushState, PushWatch, Pushing, SaveOptions, There};
 use oci::{Digest, Platform, Reference};
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
@@ -56,6 +56,7 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
             named.name()
         ))?;
     }
+    let there = There::default();
     for reference in names(snapshots.store(), &named, args.all_tags)? {
         let images = match reference.digest() {
             Some(digest) => vec![of_digest(snapshots.store(), &reference, digest)?],
@@ -70,6 +71,7 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
             reference: &reference,
             images: &images,
             options: SaveOptions::default(),
+            there: &there,
         };
         let pushed = match export::push(&snapshots, &client, &pushing, &watch) {
             Err(PushError::Cancelled) => return Ok(interrupt.exit().unwrap_or(Exit::Failure)),

@@ -111,27 +111,80 @@ pub(crate) fn packed(
         ..SaveOptions::default()
     };
     let source = find(store, &only, &wanted)?;
-    let mut blob = Blob {
-        writer: store.blob_writer()?,
-        failure: None,
-    };
-    // The writer of the blob finds out what its digest is.
-    let pumped = pump(&mut blob, Some(wanted.diff_id), &mut |out| {
-        let mut packer = Packer::new(out, compression, options.level).map_err(SaveError::Write)?;
-        produce(snapshots, &source, &wanted.diff_id, &mut packer)?;
-        packer.finish().map(|_| ()).map_err(SaveError::Write)
-    });
-    if let Some(failure) = blob.failure {
-        return Err(failure.into());
-    }
-    pumped?;
-    let (digest, size) = blob.writer.commit()?;
+    let (digest, size) = pack(store, (compression, options.level), &mut |out| {
+        produce(snapshots, &source, &wanted.diff_id, out)
+    })?;
     store.record_layer_blob(&wanted.diff_id, compression, &digest)?;
     Ok(Descriptor::new(
         MediaTypes::Oci.layer(compression),
         digest,
         size,
     ))
+}
+
+/// The layer of a snapshot whose diff id nobody knows yet, packed in one go: what it is unpacked, and the
+/// blob.
+pub(crate) fn pack_new(
+    snapshots: &Snapshots,
+    options: &SaveOptions,
+    snapshot: SnapshotId,
+    is_over: &dyn Fn() -> bool,
+) -> Result<(Digest, Descriptor), SaveError> {
+    let store = snapshots.store();
+    let compression = options.compression.unwrap_or(Compression::Gzip);
+    let mut unpacked = None;
+    let (digest, size) = pack(store, (compression, options.level), &mut |out| {
+        let mut out = UntilOver { out, is_over };
+        unpacked = Some(diff(snapshots, snapshot, &mut out)?);
+        Ok(())
+    })?;
+    let diff_id = unpacked.expect("what ended well was written");
+    store.record_layer_blob(&diff_id, compression, &digest)?;
+    let media_type = MediaTypes::Oci.layer(compression);
+    Ok((diff_id, Descriptor::new(media_type, digest, size)))
+}
+
+/// Makes a blob of what `produce` writes, packed.
+fn pack(
+    store: &Store,
+    (compression, level): (Compression, Option<i32>),
+    produce: &mut dyn FnMut(&mut dyn Write) -> Result<(), SaveError>,
+) -> Result<(Digest, u64), SaveError> {
+    let mut blob = Blob {
+        writer: store.blob_writer()?,
+        failure: None,
+    };
+    // The writer of the blob finds out what its digest is.
+    let unasked = Some(Digest::of(b""));
+    let pumped = pump(&mut blob, unasked, &mut |out| {
+        let mut packer = Packer::new(out, compression, level).map_err(SaveError::Write)?;
+        produce(&mut packer)?;
+        packer.finish().map(|_| ()).map_err(SaveError::Write)
+    });
+    if let Some(failure) = blob.failure {
+        return Err(failure.into());
+    }
+    pumped?;
+    Ok(blob.writer.commit()?)
+}
+
+/// Takes bytes until nobody wants them any more.
+struct UntilOver<'a> {
+    out: &'a mut dyn Write,
+    is_over: &'a dyn Fn() -> bool,
+}
+
+impl Write for UntilOver<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.is_over)() {
+            return Err(io::Error::other("nobody wants the layer any more"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A blob that is written to, which remembers why it could not be.
@@ -190,21 +243,30 @@ fn produce(
             })
         }
         Source::Files(snapshot) => {
-            let snapshot = *snapshot;
-            let info = snapshots.diff(snapshot, out).map_err(|error| match error {
-                DiffError::Write(source) => SaveError::Write(source),
-                source => SaveError::Diff { snapshot, source },
-            })?;
-            if info.diff_id != *diff_id {
+            let found = diff(snapshots, *snapshot, out)?;
+            if found != *diff_id {
                 return Err(SaveError::Changed {
-                    snapshot,
+                    snapshot: *snapshot,
                     expected: *diff_id,
-                    found: info.diff_id,
+                    found,
                 });
             }
             Ok(())
         }
     }
+}
+
+/// Writes a layer's tar from its files, and gives its digest.
+fn diff(
+    snapshots: &Snapshots,
+    snapshot: SnapshotId,
+    out: &mut dyn Write,
+) -> Result<Digest, SaveError> {
+    let info = snapshots.diff(snapshot, out).map_err(|error| match error {
+        DiffError::Write(source) => SaveError::Write(source),
+        source => SaveError::Diff { snapshot, source },
+    })?;
+    Ok(info.diff_id)
 }
 
 fn unpack(blob: File, mut out: &mut dyn Write) -> io::Result<()> {

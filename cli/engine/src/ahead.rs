@@ -1,0 +1,176 @@
+//! Layers on their way to registries while the build that makes them goes on: once the image is made,
+//! little is left to be sent. What is there then has no name, and nobody finds it if none is given.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use export::{PackedLayer, Parcel, PushWatch, SaveError, SaveOptions, There};
+use oci::Reference;
+use registry::Client;
+use snapshot::{SnapshotId, Snapshots};
+
+use crate::leaks::{self, Needles};
+use crate::{Cancel, Engine, Output, Request};
+
+/// How many layers are sent at once.
+const SENDERS: usize = 4;
+/// How long a build that came to nothing waits for what is being sent to be given up.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Packs layers and has them sent. Dropped, it gives up what is being sent.
+pub(crate) struct Ahead {
+    packing: Packing,
+    /// Ends when nobody sends any more.
+    sent: Receiver<Infallible>,
+}
+
+/// How a layer is packed, and who gets it then.
+#[derive(Clone)]
+pub(crate) struct Packing {
+    options: SaveOptions,
+    /// What no layer that is sent may hold.
+    secrets: Option<Arc<Needles>>,
+    names: Arc<[Reference]>,
+    /// Takes what goes to each name.
+    parcels: Sender<Vec<Parcel>>,
+}
+
+/// One of those who send. Has nothing of the store, which is closed in order whatever a registry does.
+#[derive(Clone)]
+struct Courier<W> {
+    registries: Arc<Client>,
+    /// Those that did not take something. What is amiss there, whoever pushes the image finds out.
+    refused: Arc<Mutex<BTreeSet<Reference>>>,
+    there: Arc<There>,
+    watch: W,
+}
+
+impl Ahead {
+    /// Who sends the layers of a request's image, if it goes to registries, until `watch` says that
+    /// nobody wants them any more. What is sent is added to `there`.
+    pub(crate) fn of(
+        engine: &Engine,
+        request: &Request,
+        there: &Arc<There>,
+        watch: impl PushWatch + Clone + Send + 'static,
+    ) -> Option<Self> {
+        // Layers that are dated back are others than those that the steps made.
+        if request.rewrite_timestamp {
+            return None;
+        }
+        let push = request.outputs.iter().find_map(|output| match output {
+            Output::Push(push) => Some(push),
+            _ => None,
+        })?;
+        let names = match &push.names[..] {
+            [] => &request.tags,
+            names => names,
+        };
+        let courier = Courier {
+            registries: Arc::clone(&engine.registries),
+            refused: Arc::default(),
+            there: Arc::clone(there),
+            watch,
+        };
+        let (parcels, packed) = unbounded();
+        let (sending, sent) = bounded(0);
+        for _ in 0..SENDERS {
+            let (courier, packed, sending) = (courier.clone(), packed.clone(), sending.clone());
+            // Nobody waits for a registry that is silent where the build has come to nothing.
+            thread::spawn(move || {
+                packed.iter().flatten().for_each(|it| courier.send(it));
+                drop::<Sender<Infallible>>(sending);
+            });
+        }
+        Some(Self {
+            packing: Packing {
+                options: push.options.clone(),
+                secrets: Needles::refused_by(request).map(Arc::new),
+                names: one_each(names).into(),
+                parcels,
+            },
+            sent,
+        })
+    }
+
+    pub(crate) fn packing(&self) -> Packing {
+        self.packing.clone()
+    }
+
+    /// Waits until all that was packed is sent, or was refused.
+    pub(crate) fn settle(self) {
+        drop(self.packing);
+        let _ = self.sent.recv();
+    }
+
+    /// Waits a moment for the senders, who know that nobody wants anything any more.
+    pub(crate) fn give_up(self) {
+        drop(self.packing);
+        let _ = self.sent.recv_timeout(MOMENT);
+    }
+}
+
+/// One name of each repository.
+fn one_each(names: &[Reference]) -> Vec<Reference> {
+    let mut repositories = BTreeSet::new();
+    let first = names.iter().filter(|it| repositories.insert(it.name()));
+    first.cloned().collect()
+}
+
+impl Packing {
+    /// Packs a layer.
+    pub(crate) fn pack(
+        &self,
+        snapshots: &Snapshots,
+        layer: SnapshotId,
+        watch: &dyn PushWatch,
+    ) -> Result<PackedLayer, SaveError> {
+        PackedLayer::pack(snapshots, &self.options, layer, watch)
+    }
+
+    /// Has a packed layer sent, unless the image is going to be refused for it.
+    pub(crate) fn send(
+        self,
+        (snapshots, layer): (&Snapshots, SnapshotId),
+        packed: &PackedLayer,
+        cancel: &Cancel,
+    ) {
+        if let Some(secrets) = &self.secrets {
+            let found = leaks::in_layer(snapshots, layer, secrets, cancel);
+            // It is told with the image what was found, or why nobody can look.
+            if !found.is_ok_and(|found| found.is_empty()) {
+                return;
+            }
+        }
+        let names = self.names.iter();
+        let parcels = names.map(|name| packed.parcel(snapshots.store(), name));
+        match parcels.collect::<Result<_, _>>() {
+            // They are there as long as somebody may have something for them.
+            Ok(parcels) => drop(self.parcels.send(parcels)),
+            Err(error) => {
+                tracing::debug!(error = crate::error::chain(&error), "not sent ahead");
+            }
+        }
+    }
+}
+
+impl<W: PushWatch> Courier<W> {
+    fn send(&self, parcel: Parcel) {
+        let name = parcel.reference().clone();
+        if self.watch.is_cancelled() || self.refused(|it| it.contains(&name)) {
+            return;
+        }
+        if let Err(error) = parcel.send(&self.registries, &self.there, &self.watch) {
+            tracing::debug!(error = crate::error::chain(&error), "not sent ahead");
+            self.refused(|it| it.insert(name));
+        }
+    }
+
+    fn refused<T>(&self, look: impl FnOnce(&mut BTreeSet<Reference>) -> T) -> T {
+        look(&mut self.refused.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
