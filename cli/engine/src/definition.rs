@@ -247,7 +247,7 @@ impl Definition {
             ulimits: request.ulimits.clone(),
             cgroup_parent: request.cgroup_parent.clone(),
             resources: request.resources.clone(),
-            allowed: request.allowed,
+            allowed: request.allowed.clone(),
             ignore: self.ignore.lines(),
             contexts: self.contexts.clone(),
             context_epoch: self.epoch,

@@ -62,7 +62,7 @@ pub use lower::{ContextNameError, known_as as context_name};
 pub use ops::{AgentFrom, Cancel, KeyError, Keys};
 pub use output::Built;
 pub use request::{
-    Allowed, Attest, Files, NoCache, Output, ProvenanceOf, Pull, Push, Request, SecretFrom,
+    Allowed, Attest, Devices, Files, NoCache, Output, ProvenanceOf, Pull, Push, Request, SecretFrom,
 };
 pub use sizes::{Growth, ImageSize, LayerSize, SizeLimits};
 pub use solve::progress;

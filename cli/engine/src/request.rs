@@ -12,7 +12,7 @@ use remote::{Backend, CacheTo};
 
 use crate::{Cancel, ContextFrom, DockerfileFrom, Leaks, NamedFrom, SizeLimits};
 
-pub use lower::{Allowed, NoCache};
+pub use lower::{Allowed, Devices, NoCache};
 
 /// What one person wants built. The fields are the flags of `build`.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! Runs the process of an exec op in a sandbox on its mounts.
 
+mod devices;
 mod foreign;
 mod laps;
 mod mounts;
@@ -28,6 +29,7 @@ use store::{Spent, StoreError};
 
 use crate::{Context, FileError, Ops, Ref};
 
+pub use devices::DeviceError;
 use laps::Laps;
 use mounts::Mounts;
 
@@ -91,6 +93,9 @@ pub enum ExecError {
     /// A limit that no kernel has.
     #[error("invalid ulimit type: {0}")]
     Ulimit(String),
+    /// It is not lent a device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// It has no network to be in.
     #[error(transparent)]
     Network(#[from] LeaseError),
@@ -346,6 +351,10 @@ fn once(
     };
     let files = Root::from_fd(root.try_clone().map_err(in_root)?);
     let account = Accounts::read(&files)?.find(&exec.user)?;
+    let lent = devices::lend(&exec.devices, &account, &|name, why| {
+        let text = format!("rbuild: the step does without the device {name}: {why}\n");
+        (context.log)(Stream::Stderr, text.as_bytes());
+    })?;
     laps.over("account");
     let attachment = attach_network(ops, exec)?;
     tell_reach(&attachment, ops, context);
@@ -353,7 +362,7 @@ fn once(
     let command = exec.args.join(" ");
     let spec = Spec {
         read_only_rootfs: exec.mounts.first().is_some_and(|root| root.read_only),
-        env: environment(exec, &account, mounts.take_env())
+        env: environment(exec, &account, [mounts.take_env(), lent.env].concat())
             .into_iter()
             .map(Into::into)
             .collect(),
@@ -361,12 +370,16 @@ fn once(
         user: sandbox::User {
             uid: account.uid,
             gid: account.gid,
-            groups: account.groups,
+            groups: [account.groups, lent.groups].concat(),
         },
         hostname: exec.hostname.clone(),
         hosts: Some(hosts(&exec.hostname, &exec.extra_hosts, attachment.host())),
         resolv_conf: resolv_conf(&attachment)?,
-        mounts: mounts.take_others(),
+        mounts: mounts
+            .take_others()
+            .into_iter()
+            .chain(lent.mounts)
+            .collect(),
         network: attachment.network().map_err(|source| ExecError::HostFile {
             path: "/proc/self/ns/net",
             source,
@@ -460,17 +473,16 @@ fn limits(exec: &Exec) -> Result<Limits, ExecError> {
     })
 }
 
-/// The environment of the process: what the op says, secrets, and what every process expects.
-fn environment(exec: &Exec, account: &Account, secrets: Vec<String>) -> Vec<String> {
-    let mut env: Vec<String> = exec
-        .env
-        .iter()
-        .chain(&exec.unkeyed_env)
-        .cloned()
-        .chain(secrets)
-        .collect();
-    let is_set =
-        |env: &[String], name: &str| env.iter().any(|it| it.split('=').next() == Some(name));
+/// The environment of the process: what the op says, what mounts and devices bring along, which
+/// counts more, and what every process expects.
+fn environment(exec: &Exec, account: &Account, brought: Vec<String>) -> Vec<String> {
+    let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+    let mut env: Vec<String> = exec.env.iter().chain(&exec.unkeyed_env).cloned().collect();
+    for line in brought {
+        env.retain(|it| name(it) != name(&line));
+        env.push(line);
+    }
+    let is_set = |env: &[String], wanted: &str| env.iter().any(|it| name(it) == wanted);
     if !is_set(&env, "PATH") {
         env.insert(0, DEFAULT_PATH.to_owned());
     }

@@ -29,7 +29,7 @@ pub use agent::{AgentFrom, KeyError, Keys};
 pub use cancel::{Cancel, Cancellable, OnCancel};
 pub use checksum::ChecksumError;
 pub use context::{Context, LOG_LIMIT, Session};
-pub use exec::{ExecError, Killed};
+pub use exec::{DeviceError, ExecError, Killed};
 pub use file::FileError;
 pub use merge::MergeError;
 pub use source::{GitError, HttpSourceError, SourceError};

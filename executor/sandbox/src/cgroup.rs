@@ -18,11 +18,14 @@ use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::mounts::ALLOWED_DEVICES;
+use crate::mounts::{ALLOWED_DEVICES, Rule};
 use crate::{Limits, Privileges};
 use crate::{rootless, sys};
 
 use setting::Kind;
+
+/// From this slot on, groups are made anew for each sandbox, which is lent devices.
+const FIRST_LENDING_SLOT: usize = 160;
 
 /// From this slot on, devices are not filtered.
 const FIRST_OPEN_SLOT: usize = 192;
@@ -58,6 +61,13 @@ struct Slot {
     is_altered: bool,
 }
 
+/// A slot that one sandbox has now.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    number: usize,
+    was_altered: bool,
+}
+
 /// The owner's directory in one hierarchy.
 #[derive(Debug)]
 struct Hierarchy {
@@ -85,6 +95,8 @@ fn numbering() -> String {
 pub(crate) struct Asked<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) privileges: Privileges,
+    /// The devices that it is lent.
+    pub(crate) devices: &'a [Rule<'a>],
     /// Puts the directory of this name under guard that is about to be made in another.
     pub(crate) keep: &'a dyn Fn(BorrowedFd<'_>),
 }
@@ -107,16 +119,21 @@ impl Control {
     /// Takes a free slot and sets its limits.
     pub(crate) fn take(&'static self, asked: Asked<'_>) -> io::Result<Groups> {
         let range = match asked.privileges {
-            Privileges::Default => 0..FIRST_OPEN_SLOT,
             Privileges::Insecure => FIRST_OPEN_SLOT..SLOTS,
+            Privileges::Default if asked.devices.is_empty() => 0..FIRST_LENDING_SLOT,
+            Privileges::Default => FIRST_LENDING_SLOT..FIRST_OPEN_SLOT,
         };
-        let (number, was_altered) = {
+        let taken = {
             let mut slots = locked(&self.slots);
             let free = range.clone().find(|number| !slots[*number].in_use);
             let number = free.ok_or_else(|| io::Error::other("too many sandboxes at once"))?;
             slots[number].in_use = true;
-            (number, slots[number].is_altered)
+            Taken {
+                number,
+                was_altered: slots[number].is_altered,
+            }
         };
+        let number = taken.number;
         let mut groups = Groups {
             control: self,
             slot: Some(number),
@@ -129,7 +146,7 @@ impl Control {
             if !kind.is_wanted(asked.limits, asked.privileges) {
                 continue;
             }
-            match self.enter(*kind, place, asked, (number, was_altered)) {
+            match self.enter(*kind, place, asked, taken) {
                 Ok(group) => groups.joined.push((*kind, group)),
                 Err(error) if kind.is_needed(asked.limits) => {
                     let what = format!("{}: {error}", kind.controller());
@@ -166,7 +183,7 @@ impl Control {
         kind: Kind,
         place: &Place,
         asked: Asked<'_>,
-        (number, was_altered): (usize, bool),
+        taken: Taken,
     ) -> io::Result<OwnedFd> {
         let hierarchy = self.hierarchy(kind, place, asked)?;
         if kind == Kind::Unified {
@@ -175,7 +192,14 @@ impl Control {
                 hand_down(&hierarchy.directory, controller);
             }
         }
-        let name = number.to_string();
+        let name = taken.number.to_string();
+        if !asked.devices.is_empty() && matches!(kind, Kind::Devices | Kind::Unified) {
+            // What is there lets the devices through that another sandbox was lent.
+            match rustix::fs::unlinkat(&hierarchy.directory, &name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let new = match rustix::fs::mkdirat(&hierarchy.directory, &name, Mode::from(0o755)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
@@ -184,17 +208,17 @@ impl Control {
         let group = rustix::fs::openat(&hierarchy.directory, &name, DIRECTORY, Mode::empty())?;
         match kind {
             Kind::Devices if new && asked.privileges == Privileges::Default => {
-                restrict_devices(&group)?;
+                restrict_devices(&group, asked.devices)?;
             }
             Kind::Cpuset => inherit_cpuset(&hierarchy.directory, &group)?,
             Kind::Unified
                 if new && asked.privileges == Privileges::Default && filters_devices(kind) =>
             {
-                sys::attach_device_filter(group.as_fd(), &device_filter())?;
+                sys::attach_device_filter(group.as_fd(), &device_filter(asked.devices))?;
             }
             _ => {}
         }
-        for setting in setting::settings(kind, asked.limits, was_altered) {
+        for setting in setting::settings(kind, asked.limits, taken.was_altered) {
             let written = write(&group, setting.file, &setting.text);
             if let (true, Err(error)) = (setting.is_needed, written) {
                 let what = format!("{}={}: {error}", setting.file, setting.text);
@@ -560,10 +584,10 @@ fn hand_down(group: &OwnedFd, controller: &str) {
     }
 }
 
-fn restrict_devices(group: &OwnedFd) -> io::Result<()> {
+fn restrict_devices(group: &OwnedFd, lent: &[Rule<'_>]) -> io::Result<()> {
     write(group, "devices.deny", "a")?;
     let number = |it: Option<u32>| it.map_or("*".to_owned(), |it| it.to_string());
-    for (kind, major, minor, access) in ALLOWED_DEVICES {
+    for (kind, major, minor, access) in ALLOWED_DEVICES.iter().chain(lent).copied() {
         write(
             group,
             "devices.allow",
@@ -574,7 +598,7 @@ fn restrict_devices(group: &OwnedFd) -> io::Result<()> {
 }
 
 /// The same rules as a program for the second version, which asks it about every device that is made or opened.
-fn device_filter() -> Vec<u64> {
+fn device_filter(lent: &[Rule<'_>]) -> Vec<u64> {
     const LOAD: u8 = 0x61;
     const AND: u8 = 0x57;
     const SHIFT: u8 = 0x77;
@@ -598,7 +622,7 @@ fn device_filter() -> Vec<u64> {
         one(LOAD, 4, 1, 4, 0),
         one(LOAD, 5, 1, 8, 0),
     ];
-    for (kind, major, minor, access) in ALLOWED_DEVICES {
+    for (kind, major, minor, access) in ALLOWED_DEVICES.iter().chain(lent).copied() {
         let bit = |it: char| match it {
             'm' => 1,
             'r' => 2,
@@ -692,29 +716,36 @@ mod tests {
         );
     }
 
-    /// Runs as root, with a mount of the second version.
-    #[test]
-    fn root_only_the_device_program_lets_null_through_and_nothing_else() {
+    /// What a process in a group with the device program can do with `/dev/kmsg` and with what everybody has.
+    fn under_filter(name: &str, lent: &[Rule<'_>]) -> String {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let parent = directory(&own, &mounts, "")
             .expect("cgroup2 is mounted")
             .own;
-        let path = parent.join(format!("rbuild-test-{}", std::process::id()));
+        let path = parent.join(format!("rbuild-test-{name}-{}", std::process::id()));
         std::fs::create_dir(&path).expect("root can make a control group");
         let group =
             rustix::fs::open(&path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        sys::attach_device_filter(group.as_fd(), &device_filter()).unwrap();
+        sys::attach_device_filter(group.as_fd(), &device_filter(lent)).unwrap();
         let script = format!(
             "echo $$ > {}/cgroup.procs; d=$(mktemp -d); mknod $d/kmsg c 1 11 && echo made; \
-             (: < $d/kmsg) 2>/dev/null || echo closed; : < /dev/null && : > /dev/full && echo open; rm -r $d",
+             (: < $d/kmsg) 2>/dev/null && echo read; (: >> $d/kmsg) 2>/dev/null && echo written; \
+             : < /dev/null && : > /dev/full && echo open; rm -r $d",
             path.display()
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         std::fs::remove_dir(&path).unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            "made\nclosed\nopen\n"
-        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs as root, with a mount of the second version.
+    #[test]
+    fn root_only_the_device_program_lets_through_what_is_lent_and_what_everybody_has() {
+        let read: Rule<'_> = ('c', Some(1), Some(11), "r");
+        let kind: Rule<'_> = ('b', Some(1), Some(11), "rwm");
+        assert_eq!(under_filter("none", &[]), "made\nopen\n");
+        assert_eq!(under_filter("kind", &[kind]), "made\nopen\n");
+        assert_eq!(under_filter("read", &[read]), "made\nread\nopen\n");
     }
 }

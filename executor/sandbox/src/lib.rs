@@ -38,8 +38,8 @@ mod sys;
 pub use running::{Exit, Handle, Running, Status, Usage, WaitError};
 pub use spawn::{OLDEST_KERNEL, SpawnError, spawn};
 pub use spec::{
-    Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec, Stdio, Stream,
-    Terminal, User,
+    Device, DeviceKind, Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec,
+    Stdio, Stream, Terminal, User,
 };
 pub use sys::end_with_thread;
 

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
@@ -13,7 +14,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::{Terminal, rootless};
+use crate::{Device, DeviceKind, Terminal, rootless};
 
 /// Paths that are covered: they tell about the host, or change it. The union of what containerd, moby and podman cover.
 pub const MASKED: [&str; 13] = [
@@ -69,6 +70,18 @@ pub(crate) const ALLOWED_DEVICES: [(char, Option<u32>, Option<u32>, &str); 10] =
     ('c', Some(5), Some(2), "rwm"),
     ('c', Some(136), None, "rwm"),
 ];
+
+/// One rule of [`ALLOWED_DEVICES`].
+pub(crate) type Rule<'a> = (char, Option<u32>, Option<u32>, &'a str);
+
+/// The rule that lets a device through.
+pub(crate) fn rule(device: &Device) -> Rule<'_> {
+    let kind = match device.kind {
+        DeviceKind::Character => 'c',
+        DeviceKind::Block => 'b',
+    };
+    (kind, Some(device.major), Some(device.minor), &device.access)
+}
 
 /// Symbolic links in `/dev`.
 const LINKS: [(&str, &str); 5] = [
@@ -127,7 +140,8 @@ pub(crate) fn dev(shm_size: u64) -> io::Result<Dev> {
             Err(Errno::PERM) => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
                 rustix::fs::openat(&devices, name, flags, Mode::from(0o666))?;
-                borrowed.push((name, borrow(name, device)?));
+                let path = Path::new("/dev").join(name);
+                borrowed.push((name, borrow(&path, kind, device)?));
             }
             made => made?,
         }
@@ -156,16 +170,28 @@ pub(crate) fn dev(shm_size: u64) -> io::Result<Dev> {
 }
 
 /// A device of the host as a mount; that it is the right one is looked at.
-fn borrow(name: &str, device: u64) -> io::Result<OwnedFd> {
-    let path = format!("/dev/{name}");
+fn borrow(path: &Path, kind: FileType, device: u64) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(CWD, &path, flags)?;
+    let mount = rustix::mount::open_tree(CWD, path, flags)?;
     let stat = rustix::fs::fstat(&mount)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != device
-    {
+    if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != device {
+        let path = path.display();
         return Err(io::Error::other(format!("`{path}` is another device")));
     }
     Ok(mount)
+}
+
+/// The machine's own node of a device, as a mount.
+pub(crate) fn borrowed(device: &Device) -> io::Result<OwnedFd> {
+    let number = rustix::fs::makedev(device.major, device.minor);
+    borrow(&device.host, file_type(device.kind), number)
+}
+
+fn file_type(kind: DeviceKind) -> FileType {
+    match kind {
+        DeviceKind::Character => FileType::CharacterDevice,
+        DeviceKind::Block => FileType::BlockDevice,
+    }
 }
 
 /// Makes the first terminal of a `/dev`: the owner's end, and the sandbox's.
@@ -263,6 +289,32 @@ impl Files {
         )?;
         rustix::fs::fchmod(&opened, Mode::from(file.mode & 0o7777))?;
         Ok(name)
+    }
+
+    /// Adds a device node; its name in the directory. `None` where nobody makes devices, as in a user
+    /// namespace.
+    pub(crate) fn add_device(&mut self, device: &Device) -> io::Result<Option<CString>> {
+        let name = CString::new(self.count.to_string())?;
+        let kind = file_type(device.kind);
+        let number = rustix::fs::makedev(device.major, device.minor);
+        let mode = Mode::from(device.mode & 0o777);
+        match rustix::fs::mknodat(&self.directory, &name, kind, mode, number) {
+            Err(Errno::PERM) => return Ok(None),
+            made => made?,
+        }
+        self.count += 1;
+        // The mode above passed through the caller's umask.
+        rustix::fs::chmodat(&self.directory, &name, mode, AtFlags::empty())?;
+        let owner = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+        let (user, group) = (Some(owner.0), Some(owner.1));
+        rustix::fs::chownat(
+            &self.directory,
+            &name,
+            user,
+            group,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+        Ok(Some(name))
     }
 
     /// The directory, borrowed as a number; it lives as long as what [`into_directory`](Files::into_directory) gives.

@@ -23,7 +23,7 @@ use crate::spawn::SpawnError;
 use crate::spawner::Spawner;
 use crate::stub::{self, Kind, Links, NoPlace, Stubs, Tree};
 use crate::{
-    Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec, Stdio, Stream,
+    Device, Limits, Mount, MountSource, Network, Privileges, Resource, Rlimit, Spec, Stdio, Stream,
     capability, rootless, seccomp, sys,
 };
 
@@ -98,6 +98,12 @@ pub(crate) enum Step {
         attributes: u64,
         target: CString,
     },
+    /// Mounts one device node of `directory`.
+    AttachDevice {
+        directory: RawFd,
+        name: CString,
+        target: CString,
+    },
     /// The same at `/sys`, or the host's.
     MountSys {
         attributes: u64,
@@ -150,7 +156,9 @@ impl fmt::Display for Step {
         match self {
             Step::JoinGroup { name, .. } => f.write_str(name),
             Step::HostName(name) => write!(f, "{}", name.to_string_lossy()),
-            Step::Attach { target, .. } | Step::AttachFile { target, .. } => {
+            Step::Attach { target, .. }
+            | Step::AttachFile { target, .. }
+            | Step::AttachDevice { target, .. } => {
                 write!(f, "{}", target.to_string_lossy())
             }
             Step::Mount { kind, target, .. } | Step::MountIfKnown { kind, target, .. } => {
@@ -232,9 +240,14 @@ pub(crate) fn prepare(spec: Spec, spawner: &'static Spawner) -> Result<Prepared,
     }
     there_is(spec.user.uid, spec.user.gid)?;
     sys::set_private(spec.rootfs.as_fd(), 0).map_err(because("the root file system"))?;
+    let lent = spec.mounts.iter().filter_map(|it| match &it.source {
+        MountSource::Device(device) => Some(mounts::rule(device)),
+        _ => None,
+    });
     let asked = Asked {
         limits: &spec.limits,
         privileges: spec.privileges,
+        devices: &lent.collect::<Vec<_>>(),
         keep: &|parent| spawner.keep(parent),
     };
     let groups = Control::get()
@@ -711,14 +724,7 @@ impl Room<'_> {
         attributes: u64,
     ) -> Result<(), SpawnError> {
         there_is(file.uid, file.gid)?;
-        let files = match &mut self.files {
-            Some(files) => files,
-            none => {
-                let files = none.insert(Files::new().map_err(because("memory"))?);
-                self.steps.push(Step::AttachFiles(files.directory()));
-                files
-            }
-        };
+        let files = self.files()?;
         let name = files.add(file).map_err(because("a file in memory"))?;
         let directory = files.directory();
         let target = self.place(target, Kind::File, None)?;
@@ -729,6 +735,36 @@ impl Room<'_> {
             target,
         });
         Ok(())
+    }
+
+    /// Where files and nodes are made, made at the first call.
+    fn files(&mut self) -> Result<&mut Files, SpawnError> {
+        match &mut self.files {
+            Some(files) => Ok(files),
+            none => {
+                let files = none.insert(Files::new().map_err(because("memory"))?);
+                self.steps.push(Step::AttachFiles(files.directory()));
+                Ok(files)
+            }
+        }
+    }
+
+    /// Puts a device node at its place; where none can be made, gives the machine's own as a mount.
+    fn device(&mut self, device: &Device, target: &Path) -> Result<Option<OwnedFd>, SpawnError> {
+        let files = self.files()?;
+        let made = files.add_device(device);
+        let directory = files.directory();
+        let Some(name) = made.map_err(because("a device node"))? else {
+            let borrowed = mounts::borrowed(device);
+            return borrowed.map(Some).map_err(because("a device"));
+        };
+        let target = self.place(target, Kind::File, None)?;
+        self.steps.push(Step::AttachDevice {
+            directory,
+            name,
+            target,
+        });
+        Ok(None)
     }
 
     /// Finds the place of a mount and notes that it is taken.
@@ -785,6 +821,10 @@ impl Room<'_> {
                     set,
                 );
             }
+            MountSource::Device(device) => match self.device(&device, &target)? {
+                Some(mount) => mount,
+                None => return Ok(()),
+            },
             MountSource::Detached(mount) => mount,
             MountSource::Host(path) => {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE

@@ -101,6 +101,8 @@ pub enum MountSource {
         /// Permissions of its root directory.
         mode: u32,
     },
+    /// A device node of its own, which leads to a device of the machine's.
+    Device(Device),
     /// A file in memory.
     File {
         /// Its content.
@@ -112,6 +114,37 @@ pub enum MountSource {
         /// Its group.
         gid: u32,
     },
+}
+
+/// A device of the machine's that a process is lent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Of which kind.
+    pub kind: DeviceKind,
+    /// Which driver.
+    pub major: u32,
+    /// Which of the driver's.
+    pub minor: u32,
+    /// Permissions of the node.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// What the process may do with it: of `r`, `w` and `m`.
+    pub access: String,
+    /// The machine's own node, which stands in where nobody can make one: then mode, owner and group
+    /// are those that it has there.
+    pub host: PathBuf,
+}
+
+/// The two kinds of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Read and written byte by byte.
+    Character,
+    /// A disk, or something like it.
+    Block,
 }
 
 /// Whom a process can reach over the network.

@@ -5,7 +5,7 @@ use dockerfile_parser::words::ExpandError;
 use dockerfile_parser::{Case, Span, suggest};
 use llb::SourceRange;
 
-use crate::ResolveError;
+use crate::{DeviceError, ResolveError};
 
 /// Why a Dockerfile cannot be planned, and where.
 #[derive(Debug, thiserror::Error)]
@@ -135,16 +135,16 @@ pub enum PlanErrorKind {
     /// A trigger of a trigger.
     #[error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed: a trigger sets no trigger")]
     TriggerChain,
-    /// `RUN --device`: it needs the container device interface.
-    #[error("RUN --device={0} is not supported: rbuild lends no devices to a step")]
-    Device(String),
+    /// `RUN --device` cannot be read.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A wall that whoever builds did not allow to take down.
     #[error("entitlement {entitlement} is not allowed: {what} needs --allow {entitlement}")]
     NotAllowed {
         /// Its name.
-        entitlement: &'static str,
+        entitlement: String,
         /// What asks for it.
-        what: &'static str,
+        what: String,
     },
     /// Something that Dockerfiles can say and this version cannot do.
     #[error("{0} is not supported yet")]

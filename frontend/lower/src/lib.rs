@@ -21,6 +21,7 @@ mod lowering;
 mod stage;
 mod state;
 
+mod device;
 mod flags;
 mod history;
 mod instruction;
@@ -37,12 +38,13 @@ pub mod remote;
 
 pub use call::{Checked, Given, Lent, Outline, Target, check, outline, targets};
 pub use contexts::{ContextNameError, Contexts, Layout, NamedContext, known_as};
+pub use device::DeviceError;
 pub use error::{PlanError, PlanErrorKind};
 pub use frontend::check_frontend;
 pub use images::{BaseImage, Images, ResolveError};
 pub use lint::{CheckError, RULES, Rule, is_secret_name};
 pub use mount::MountError;
-pub use options::{Allowed, NoCache, Options, SOURCE_DATE_EPOCH};
+pub use options::{Allowed, Devices, NoCache, Options, SOURCE_DATE_EPOCH};
 pub use plan::{Layer, LocalUse, Plan, Warning, findings};
 pub use remote::RemoteError;
 

@@ -211,6 +211,13 @@ pub(crate) struct Field {
     text: String,
 }
 
+impl Field {
+    /// As written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 /// Cuts `text` into its fields.
 pub(crate) fn fields(text: &str) -> Result<Vec<Field>, MountError> {
     let field = |text: String| match text.split_once('=') {

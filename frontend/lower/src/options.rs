@@ -57,12 +57,38 @@ pub struct Options {
 }
 
 /// Which walls a Dockerfile may take down (`--allow`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allowed {
     /// `network.host`: steps may use the host's network.
     pub network_host: bool,
     /// `security.insecure`: steps may have all capabilities.
     pub security_insecure: bool,
+    /// `device`: steps may be lent devices.
+    pub devices: Devices,
+}
+
+/// Which devices of the machine a step may be lent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Devices {
+    /// None.
+    #[default]
+    None,
+    /// Each.
+    All,
+    /// Those that a Dockerfile calls so, and what they are; names of single ones or of whole classes.
+    Named(BTreeMap<String, String>),
+}
+
+impl Devices {
+    /// Adds a device, or a class of them, that a Dockerfile calls `alias`.
+    pub fn add(&mut self, alias: &str, name: &str) {
+        let entry = (alias.to_owned(), name.to_owned());
+        match self {
+            Devices::All => {}
+            Devices::None => *self = Devices::Named([entry].into()),
+            Devices::Named(known) => known.extend([entry]),
+        }
+    }
 }
 
 impl Allowed {
@@ -70,7 +96,22 @@ impl Allowed {
     pub const ALL: Self = Self {
         network_host: true,
         security_insecure: true,
+        devices: Devices::All,
     };
+
+    /// The name of a device that a Dockerfile calls `name`, if a step may be lent it.
+    pub(crate) fn device(&self, name: &str) -> Option<String> {
+        let class = name.split('=').next().unwrap_or_default();
+        match &self.devices {
+            Devices::None => None,
+            Devices::All => Some(name.to_owned()),
+            Devices::Named(known) => match known.get(name) {
+                Some(meant) => Some(meant.clone()),
+                None if known.contains_key(class) => Some(name.to_owned()),
+                None => known.get(&format!("{class}=*")).map(|_| name.to_owned()),
+            },
+        }
+    }
 }
 
 /// Which stages run even if the cache knows their results.

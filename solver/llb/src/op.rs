@@ -148,6 +148,9 @@ pub struct Exec {
     pub hostname: String,
     /// Bytes of `/dev/shm`; 64 MiB where `None`.
     pub shm_size: Option<u64>,
+    /// What it is lent of the machine's devices; needs the entitlement `device`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// Limits of single processes (`--ulimit`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ulimits: BTreeMap<String, Ulimit>,
@@ -160,6 +163,22 @@ pub struct Exec {
     /// How it is tried and how long its result is good; not in the key.
     #[serde(default)]
     pub terms: Terms,
+}
+
+/// What the machine describes as a device (CDI), by its name there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Device {
+    /// `VENDOR/CLASS=NAME`; without `=NAME` the first of its class, and `=*` is all of them.
+    pub name: String,
+    /// Whether the step fails where the machine has none.
+    pub required: bool,
+}
+
+impl Device {
+    /// `VENDOR/CLASS`
+    pub fn class(&self) -> &str {
+        self.name.split('=').next().unwrap_or_default()
+    }
 }
 
 /// One limit of single processes, by docker's name of it. `None` is no limit.

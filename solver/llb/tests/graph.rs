@@ -1,8 +1,8 @@
 //! Identity and structure of graphs.
 
 use llb::op::{
-    Exec, GitSource, GitTimes, HttpPin, HttpSource, ImageSource, LocalSource, Mount, MountKind,
-    Network, Security, Source,
+    Device, Exec, GitSource, GitTimes, HttpPin, HttpSource, ImageSource, LocalSource, Mount,
+    MountKind, Network, Security, Source,
 };
 use llb::{Graph, Input, Metadata, Op, dot};
 use oci::Digest;
@@ -29,6 +29,7 @@ fn exec(change: impl FnOnce(&mut Exec)) -> Op {
         extra_hosts: [("peer".to_owned(), "10.0.0.1".to_owned())].into(),
         hostname: "buildkitsandbox".to_owned(),
         shm_size: None,
+        devices: Vec::new(),
         ulimits: std::collections::BTreeMap::new(),
         cgroup_parent: None,
         resources: Box::default(),
@@ -81,7 +82,13 @@ fn everything_else_of_an_op_is_in_its_key() {
     };
     let limited = exec(|exec| exec.ulimits.extend([("core".to_owned(), unlimited)]));
     assert_ne!(limited.digest(), exec(|_| {}).digest());
-    let changes: [fn(&mut Exec); 10] = [
+    let changes: [fn(&mut Exec); 11] = [
+        |exec| {
+            exec.devices.push(Device {
+                name: "vendor.example/gpu".to_owned(),
+                required: true,
+            });
+        },
         |exec| exec.cgroup_parent = Some("/builds".to_owned()),
         |exec| exec.args.push(String::new()),
         |exec| exec.env.push("A=1".to_owned()),

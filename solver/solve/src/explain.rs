@@ -239,10 +239,23 @@ fn exec(
     setting("host name", old.hostname.clone(), new.hostname.clone());
     setting("--add-host", hosts(old), hosts(new));
     setting("--shm-size", size(old), size(new));
+    setting("--device", devices(old), devices(new));
     setting("--ulimit", ulimits(old), ulimits(new));
     let parent = |exec: &Exec| exec.cgroup_parent.clone().unwrap_or_default();
     setting("--cgroup-parent", parent(old), parent(new));
     mounts(&old.mounts, &new.mounts, found);
+}
+
+fn devices(exec: &Exec) -> String {
+    let device = |it: &llb::op::Device| match it.required {
+        true => format!("{},required", it.name),
+        false => it.name.clone(),
+    };
+    exec.devices
+        .iter()
+        .map(device)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// As they are asked for.

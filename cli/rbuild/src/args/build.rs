@@ -88,7 +88,7 @@ pub(crate) struct BuildArgs {
     /// The size of /dev/shm, as 64m
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "What RUN sees")]
     pub(crate) shm_size: Option<u64>,
-    /// What RUN may do beyond its sandbox: network.host, security.insecure
+    /// What RUN may do beyond its sandbox: network.host, security.insecure, device or `device=NAME`
     #[arg(long, value_name = "ENTITLEMENT", help_heading = "What RUN sees")]
     pub(crate) allow: Vec<String>,
     /// What RUN may use up: `memory=512m,cpu-quota=50000`

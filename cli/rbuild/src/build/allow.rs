@@ -1,6 +1,6 @@
 //! `--allow`: which walls a Dockerfile may take down.
 
-use engine::Allowed;
+use engine::{Allowed, Devices};
 
 use crate::fault::Fault;
 
@@ -14,9 +14,10 @@ pub(crate) fn allowed(texts: &[String], network: llb::op::Network) -> Result<All
         match text.as_str() {
             "network.host" => allowed.network_host = true,
             "security.insecure" => allowed.security_insecure = true,
-            // No step has a device; the Dockerfile's own line is refused where it asks for one.
-            "device" => {}
-            text if text.starts_with("device=") => {}
+            "device" => allowed.devices = Devices::All,
+            text if text.starts_with("device=") => {
+                allow_device(&mut allowed.devices, &text["device=".len()..])?;
+            }
             _ => {
                 return Err(
                     Fault::usage(format!("`--allow {text}`: unknown entitlement"))
@@ -26,6 +27,23 @@ pub(crate) fn allowed(texts: &[String], network: llb::op::Network) -> Result<All
         }
     }
     Ok(allowed)
+}
+
+/// `NAME[,alias=ALIAS]`: the device, and what Dockerfiles may call it instead.
+fn allow_device(devices: &mut Devices, text: &str) -> Result<(), Fault> {
+    let (name, alias) = match text.split_once(",alias=") {
+        Some((name, alias)) => (name, alias),
+        None => (text, text),
+    };
+    let is_name = |it: &str| it.contains('/') && !it.contains(',');
+    if !is_name(name) || !is_name(alias) {
+        return Err(Fault::usage(format!(
+            "`--allow device={text}`: a device is called VENDOR/CLASS or VENDOR/CLASS=NAME"
+        ))
+        .hint("write --allow device, --allow device=NAME or --allow device=NAME,alias=NAME"));
+    }
+    devices.add(alias, name);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -39,7 +57,10 @@ mod tests {
         let read = |texts: &[&str], network| {
             let texts: Vec<String> = texts.iter().map(|it| (*it).to_owned()).collect();
             match allowed(&texts, network) {
-                Ok(it) => format!("{} {}", it.network_host, it.security_insecure),
+                Ok(it) => match it.devices {
+                    Devices::None => format!("{} {}", it.network_host, it.security_insecure),
+                    devices => format!("{devices:?}"),
+                },
                 Err(fault) => fault.words().lines().next().unwrap_or_default().to_owned(),
             }
         };
@@ -47,7 +68,20 @@ mod tests {
         assert_eq!(read(&[], default), "false false");
         assert_eq!(read(&["network.host"], default), "true false");
         assert_eq!(read(&["security.insecure"], default), "false true");
-        assert_eq!(read(&["device=vendor.example/gpu"], default), "false false");
+        let named = "Named({\"v/gpu\": \"v/gpu\", \"v/x=1\": \"v/y=2\"})";
+        assert_eq!(
+            read(&["device=v/gpu", "device=v/y=2,alias=v/x=1"], default),
+            named
+        );
+        assert_eq!(read(&["device=v/gpu", "device"], default), "All");
+        assert_eq!(
+            read(&["device=gpu"], default),
+            "error: `--allow device=gpu`: a device is called VENDOR/CLASS or VENDOR/CLASS=NAME"
+        );
+        assert_eq!(
+            read(&["device=v/gpu,alais=v/x"], default),
+            "error: `--allow device=v/gpu,alais=v/x`: a device is called VENDOR/CLASS or VENDOR/CLASS=NAME"
+        );
         assert_eq!(read(&[], Network::Host), "true false");
         assert_eq!(
             read(&["network"], default),

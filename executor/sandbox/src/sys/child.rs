@@ -236,6 +236,18 @@ fn take(step: &Step, work: &mut Work<'_>) -> Result<(), Stop> {
             close(file);
             Ok(())
         }
+        Step::AttachDevice {
+            directory,
+            name,
+            target,
+        } => {
+            let node = copy_of(work, *directory, name, 0)?;
+            let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+            change_attributes(work, node, (set, libc::MOUNT_ATTR_NODEV), 0)?;
+            attach(work, node, target)?;
+            close(node);
+            Ok(())
+        }
         Step::ReadOnly { target } => read_only(work, target),
         Step::Mask { target } => mask(work, target),
         Step::RootAttributes(set) => {
@@ -485,9 +497,19 @@ fn copy_of(
 }
 
 fn set_attributes(work: &mut Work<'_>, mount: RawFd, set: u64, flags: c_int) -> Result<(), Stop> {
+    change_attributes(work, mount, (set, 0), flags)
+}
+
+/// Sets some attributes of a mount and clears others.
+fn change_attributes(
+    work: &mut Work<'_>,
+    mount: RawFd,
+    (set, clear): (u64, u64),
+    flags: c_int,
+) -> Result<(), Stop> {
     let attributes = libc::mount_attr {
         attr_set: set,
-        attr_clr: 0,
+        attr_clr: clear,
         propagation: 0,
         userns_fd: 0,
     };

@@ -2,7 +2,7 @@
 
 use dockerfile_parser::{Command, Flag, Heredoc, InstructionKind};
 use llb::op::{
-    Exec, File, FileAction, FileChange, Mount, MountKind, Network, Security, Terms, Tree,
+    Device, Exec, File, FileAction, FileChange, Mount, MountKind, Network, Security, Terms, Tree,
 };
 use llb::{Input, Op};
 
@@ -11,7 +11,7 @@ use super::terms;
 use crate::lowering::Lowering;
 use crate::scope::{self, Env};
 use crate::state::{State, Step};
-use crate::{PlanError, PlanErrorKind, flags};
+use crate::{PlanError, PlanErrorKind, device, flags};
 
 /// Where a heredoc with `#!` is found by its interpreter (G22).
 const PIPES: &str = "/dev/pipes/";
@@ -33,10 +33,7 @@ pub(super) fn lower(
     else {
         return Ok(());
     };
-    if let Some(device) = devices.first() {
-        let name = flags::value(device, step.span)?.to_owned();
-        return Err(PlanError::at(step.span, PlanErrorKind::Device(name)));
-    }
+    let devices = lent(lowering, step, devices)?;
     let mut taken = Mounts::new(state);
     for flag in mounts {
         taken.add(lowering, state, step, flag)?;
@@ -54,6 +51,7 @@ pub(super) fn lower(
         Held::of(lowering, step, network, security)?,
     );
     let exec = Exec {
+        devices,
         terms: terms::terms(lowering, step, terms)?,
         env: [exec.env, taken.env].concat(),
         ..exec
@@ -63,6 +61,29 @@ pub(super) fn lower(
     let vertex = lowering.graph.add(Op::Exec(exec), taken.inputs, metadata);
     state.commit(Input { vertex, output: 0 }, text);
     Ok(())
+}
+
+/// The devices that the process is lent, as far as whoever builds allows that.
+fn lent(
+    lowering: &Lowering<'_>,
+    step: &Step<'_>,
+    flags: &[Flag],
+) -> Result<Vec<Device>, PlanError> {
+    let fail = |kind| PlanError::at(step.span, kind);
+    let one = |flag: &Flag| {
+        let text = flags::value(flag, step.span)?;
+        let device = device::read(text).map_err(|error| fail(error.into()))?;
+        let refusal = || PlanErrorKind::NotAllowed {
+            entitlement: format!("device={}", device.name),
+            what: format!("RUN --device={}", device.name),
+        };
+        let name = lowering.options.allowed.device(&device.name);
+        Ok(Device {
+            name: name.ok_or_else(|| fail(refusal()))?,
+            ..device
+        })
+    };
+    flags.iter().map(one).collect()
 }
 
 /// How the process is held.
@@ -96,8 +117,11 @@ impl Held {
             Some("insecure") => Security::Insecure,
             Some(other) => return fail(PlanErrorKind::SecurityMode(other.to_owned())),
         };
-        let allowed = lowering.options.allowed;
-        let refusal = |entitlement, what| PlanErrorKind::NotAllowed { entitlement, what };
+        let allowed = &lowering.options.allowed;
+        let refusal = |entitlement: &str, what: &str| PlanErrorKind::NotAllowed {
+            entitlement: entitlement.to_owned(),
+            what: what.to_owned(),
+        };
         if network == Network::Host && !allowed.network_host {
             return fail(refusal("network.host", "RUN --network=host"));
         }
@@ -133,6 +157,7 @@ fn exec(
         extra_hosts: options.extra_hosts.clone(),
         hostname: hostname.clone(),
         shm_size: options.shm_size,
+        devices: Vec::new(),
         ulimits: options.ulimits.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
         resources: Box::new(options.resources.clone()),

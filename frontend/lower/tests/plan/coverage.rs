@@ -250,11 +250,7 @@ const LANGUAGE: &[(&str, &[&str])] = &[
 ];
 
 /// Parts that no plan can have in it, and why.
-const REASONS: &[(&str, &str, &str)] = &[(
-    "RUN",
-    "--device",
-    "refused: rbuild lends no devices to a step",
-)];
+const REASONS: &[(&str, &str, &str)] = &[];
 
 /// A part of the language: what it belongs to, and which.
 type Part = (String, String);

@@ -225,6 +225,10 @@ fn exec(exec: &Exec, from: &dyn Fn(usize) -> String) -> Vec<String> {
     if !env.is_empty() {
         lines.push(format!("env {env:?}"));
     }
+    for device in &exec.devices {
+        let required = if device.required { " required" } else { "" };
+        lines.push(format!("device {}{required}", device.name));
+    }
     if exec.terms != llb::op::Terms::default() {
         lines.push(format!("terms {:?}", exec.terms));
     }

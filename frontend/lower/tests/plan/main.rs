@@ -56,6 +56,12 @@ fn options(text: &str) -> Options {
             "--label" => options.labels.extend([pair()]),
             "--add-host" => options.extra_hosts.extend([pair()]),
             "--allow" if *value == "network.host" => options.allowed.network_host = true,
+            "--allow" if *value == "device" => options.allowed.devices = lower::Devices::All,
+            "--allow" if value.starts_with("device=") => {
+                let (_, name) = pair();
+                let (name, alias) = name.split_once(",alias=").unwrap_or((&name, &name));
+                options.allowed.devices.add(alias, name);
+            }
             "--allow" if *value == "security.insecure" => options.allowed.security_insecure = true,
             "--shm-size" => options.shm_size = Some(value.parse().expect("a number of bytes")),
             "--hostname" => options.hostname = (*value).to_owned(),

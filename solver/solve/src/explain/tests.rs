@@ -21,6 +21,7 @@ fn run(text: &str) -> Exec {
         extra_hosts: BTreeMap::new(),
         hostname: "build".to_owned(),
         shm_size: None,
+        devices: Vec::new(),
         ulimits: BTreeMap::new(),
         cgroup_parent: None,
         resources: Box::default(),
@@ -170,6 +171,15 @@ fn a_run_says_what_of_it_changed() {
                 exec.ulimits.insert("nofile".into(), limit);
             },
             &["--ulimit nothing -> nofile=1:-1"],
+        ),
+        (
+            |exec| {
+                exec.devices.push(llb::op::Device {
+                    name: "vendor.example/gpu=0".into(),
+                    required: true,
+                });
+            },
+            &["--device nothing -> vendor.example/gpu=0,required"],
         ),
         (
             |exec| exec.cgroup_parent = Some("/builds".into()),

@@ -41,6 +41,7 @@ pub(super) fn exec(text: &str, modulus: u64, mounts: &[(usize, &str)]) -> Op {
         extra_hosts: BTreeMap::new(),
         hostname: String::new(),
         shm_size: None,
+        devices: Vec::new(),
         ulimits: BTreeMap::new(),
         cgroup_parent: None,
         resources: Box::default(),

@@ -1,2 +1,0 @@
-FROM debian:12
-RUN --device=vendor.com/gpu=all true
