@@ -44,8 +44,9 @@ impl Store {
     /// Removes the snapshots and blobs that no image, no result and no lease leads to, and the
     /// leavings of processes that were killed.
     pub fn gc(&self) -> Result<Collected, StoreError> {
-        self.read("sweep", |connection| owner::sweep(self.root(), connection))?;
+        let dead = self.read("sweep", |connection| owner::sweep(self.root(), connection))?;
         self.remove_leavings()?;
+        owner::bury(&dead).map_err(|fault| fault.at(self.root(), "sweep"))?;
         self.owner_name()?;
         // In a transaction from the start to the end: nobody refers anew to what is being removed.
         let collected = self.write("collect", |transaction| {

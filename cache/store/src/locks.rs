@@ -45,6 +45,8 @@ impl Store {
         name: &str,
         operation: FlockOperation,
     ) -> Result<Option<KeyLock>, StoreError> {
+        // Whose process dies holding it must have left a sign that there is something to sweep.
+        self.owner_name()?;
         take(&self.root().join(DIRECTORY).join(name), operation)
             .map_err(|fault| fault.at(self.root(), "lock"))
     }

@@ -98,7 +98,7 @@ impl Store {
         let boot = fs::read_to_string(boot_path)
             .map_err(Fault::file("read", boot_path))
             .map_err(at)?;
-        let after_the_dead = owner::sweep(root, &connection).map_err(at)?;
+        let dead = owner::sweep(root, &connection).map_err(at)?;
         let inner = Inner {
             root: root.to_owned(),
             boot: boot.trim_end().to_owned(),
@@ -108,8 +108,9 @@ impl Store {
         let store = Self {
             inner: Arc::new(inner),
         };
-        if after_the_dead {
+        if !dead.is_empty() {
             store.remove_leavings()?;
+            owner::bury(&dead).map_err(at)?;
         }
         Ok(store)
     }

@@ -187,24 +187,25 @@ fn start_time() -> u64 {
         .unwrap_or(0)
 }
 
-/// Removes the work and ends the leases of owners that are gone. Returns whether there were any.
-pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<bool, Fault> {
+/// Removes the work and ends the leases of owners that are gone. Returns their directories, now empty:
+/// they are the sign that somebody died, and [`bury`] takes them away once all else that the dead left is.
+pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<Vec<PathBuf>, Fault> {
     let tmp = root.join("tmp");
     let entries: Vec<_> = match fs::read_dir(&tmp) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
         // Somebody tidied up by hand.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make_directory(&tmp)?;
-            return Ok(false);
+            return Ok(Vec::new());
         }
         Err(error) => return Err(Fault::file("read", &tmp)(error)),
     };
     if entries.is_empty() {
-        return Ok(false);
+        return Ok(Vec::new());
     }
     // Where somebody is at it, it is being done.
     let Some(sweeping) = locks::owners(root, FlockOperation::NonBlockingLockExclusive)? else {
-        return Ok(false);
+        return Ok(Vec::new());
     };
     let mut dead = Vec::new();
     for name in entries {
@@ -226,9 +227,15 @@ pub(crate) fn sweep(root: &Path, connection: &Connection) -> Result<bool, Fault>
     drop(sweeping);
     for path in &dead {
         tracing::debug!(path = %path.display(), "removing the work of a dead process");
-        remove_tree(path).map_err(Fault::file("remove", path))?;
+        remove_contents(path).map_err(Fault::file("remove", path))?;
     }
-    Ok(!dead.is_empty())
+    Ok(dead)
+}
+
+/// Takes away the directories of dead owners, of whom nothing else is left.
+pub(crate) fn bury(dead: &[PathBuf]) -> Result<(), Fault> {
+    dead.iter()
+        .try_for_each(|path| remove_tree(path).map_err(Fault::file("remove", path)))
 }
 
 /// Whether a process has the store at `root` in use for work of its own.
@@ -300,6 +307,29 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what is in a directory. Its not being there, or being something else, is fine.
+fn remove_contents(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(path)?;
+            fs::read_dir(path)
+        }
+        other => other,
+    };
+    match entries {
+        Ok(mut entries) => entries.try_for_each(|entry| remove_tree(&entry?.path())),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn open_directories(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return Ok(());
@@ -309,4 +339,27 @@ fn open_directories(path: &Path) -> io::Result<()> {
         open_directories(&entry?.path())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_the_dead_stays_until_all_that_they_left_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let work = root.path().join("tmp/1-1-0/7");
+        fs::create_dir_all(&work).unwrap();
+        fs::write(work.join("file"), "half").unwrap();
+        // Whoever sweeps may be killed after any of it; the next one finds the sign again.
+        for _ in 0..2 {
+            let dead = store.read("sweep", |connection| sweep(root.path(), connection));
+            let dead = dead.unwrap();
+            assert_eq!(dead, [root.path().join("tmp/dead-1-1-0")]);
+            assert_eq!(fs::read_dir(&dead[0]).unwrap().count(), 0);
+        }
+        drop(Store::open(root.path()).unwrap());
+        assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+    }
 }

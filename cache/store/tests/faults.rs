@@ -62,6 +62,16 @@ fn after_a_killed_process_opening_removes_all_it_left() {
 }
 
 #[test]
+fn whoever_holds_a_lock_has_a_work_directory_by_which_its_end_is_noticed() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let owners = || fs::read_dir(root.path().join("tmp")).unwrap().count();
+    assert_eq!(owners(), 0);
+    let _lock = store.lock_key(&key("step")).unwrap();
+    assert_eq!(owners(), 1);
+}
+
+#[test]
 fn the_last_holder_of_a_shared_lock_takes_its_file_along() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();
