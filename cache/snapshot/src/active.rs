@@ -134,12 +134,17 @@ impl Active {
         tree: &Tree,
         diff_id: Option<Digest>,
     ) -> Result<SnapshotId, SnapshotError> {
-        commit_staged(
+        let committed = commit_staged(
             &self.snapshots,
             self.parent,
             &self.staged(),
             (tree, diff_id),
-        )
+        );
+        if committed.is_ok() && !self.snapshots.is_copying() {
+            // What is left is what overlayfs needed to work with, and no copy of the whole tree.
+            self.tmp.let_go();
+        }
+        committed
     }
 
     fn walk(&self) -> Result<Tree, SnapshotError> {

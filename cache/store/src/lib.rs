@@ -42,6 +42,7 @@ mod open;
 mod origins;
 mod owner;
 mod prune;
+mod remover;
 mod results;
 mod snapshots;
 mod sources;
@@ -49,7 +50,7 @@ mod usage;
 mod verify;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rusqlite::Connection;
 
@@ -71,6 +72,7 @@ pub use usage::{Disk, Item, Stored};
 pub use verify::Damage;
 
 use owner::Owner;
+use remover::Remover;
 
 /// An open store. Clones share it; threads may use it at once.
 ///
@@ -88,6 +90,8 @@ struct Inner {
     connection: Mutex<Connection>,
     /// Claimed by the first need for a work directory or a lease.
     owner: Mutex<Option<Owner>>,
+    /// Started by the first thing that somebody let go of.
+    remover: OnceLock<Remover>,
 }
 
 impl Store {
@@ -114,6 +118,7 @@ impl Drop for Inner {
             .connection
             .get_mut()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(self.remover.take());
         if let Some(owner) = owner {
             owner.leave(connection);
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::error::Fault;
 use crate::{Inner, Store, StoreError, database, ids, owner};
@@ -104,6 +104,7 @@ impl Store {
             boot: boot.trim_end().to_owned(),
             connection: Mutex::new(connection),
             owner: Mutex::new(None),
+            remover: OnceLock::new(),
         };
         let store = Self {
             inner: Arc::new(inner),

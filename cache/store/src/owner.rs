@@ -15,6 +15,7 @@ use rustix::fs::FlockOperation;
 
 use crate::error::Fault;
 use crate::locks::{self, make_directory};
+use crate::remover::Remover;
 use crate::{SnapshotId, Store, StoreError};
 
 const LOCK: &str = "lock";
@@ -36,7 +37,7 @@ pub(crate) struct Owner {
 pub struct TmpDir {
     path: PathBuf,
     /// Keeps the owner's lock.
-    _store: Store,
+    store: Store,
 }
 
 /// Keeps snapshots and blobs from being collected, until dropped or until the process is gone.
@@ -54,7 +55,7 @@ impl Store {
         make_directory(&path).map_err(|fault| fault.at(self.root(), "create"))?;
         Ok(TmpDir {
             path,
-            _store: self.clone(),
+            store: self.clone(),
         })
     }
 
@@ -260,10 +261,21 @@ impl TmpDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Has it removed soon, while the caller goes on. For directories with next to nothing in them: the room that
+    /// they take is not free yet when this returns.
+    pub fn let_go(mut self) {
+        let path = std::mem::take(&mut self.path);
+        let remover = self.store.inner.remover.get_or_init(Remover::start);
+        remover.remove(path);
+    }
 }
 
 impl Drop for TmpDir {
     fn drop(&mut self) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         if let Err(error) = remove_tree(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "left to the next sweep");
         }

@@ -908,6 +908,21 @@ fn work_directories_go_with_their_guard_and_whatever_is_in_them() {
 }
 
 #[test]
+fn a_work_directory_that_was_let_go_of_goes_while_its_store_lives() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let directory = store.tmp_dir().unwrap();
+    let path = directory.path().to_owned();
+    fs::create_dir(path.join("work")).unwrap();
+    directory.let_go();
+    let begun = std::time::Instant::now();
+    while path.exists() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_live_owners_work_is_left_alone() {
     let root = scratch();
     let store = Store::open(root.path()).unwrap();
