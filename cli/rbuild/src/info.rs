@@ -112,9 +112,9 @@ fn missing(
         _ => {}
     }
     if ways.iter().all(|(_, found)| found.is_err()) {
-        let slirp = ways.iter().find(|(name, _)| *name == "slirp4netns");
-        let reason = slirp.map_or("", |(_, found)| reason_of(found));
-        missing.push(format!("RUN has no network of its own: {reason}"));
+        let reasons: Vec<_> = ways.iter().map(|(_, found)| reason_of(found)).collect();
+        let reasons = reasons.join("; ");
+        missing.push(format!("RUN has no network of its own: {reasons}"));
     }
     if controllers.is_empty() {
         let processes = match rootless::rung() {

@@ -1,9 +1,9 @@
 //! Network namespaces from which the outside can be reached, without ever being the host's.
 //!
 //! A *lease* is one namespace for one user, taken from a pool and given back when the [`Lease`] is
-//! dropped. The way out is a bridge of its own with address translation; where that cannot be,
-//! `slirp4netns`, a network stack in user space; where that cannot be either, nothing, and the
-//! lease says why.
+//! dropped. The way out is a bridge of its own with address translation; where that cannot be, a
+//! network stack in user space, `pasta` or `slirp4netns`; where that cannot be either, nothing, and
+//! the lease says why.
 //!
 //! The bridge, the translation and the switched-on forwarding belong to all rbuild processes of the
 //! machine together: the first makes them, the last takes them away. What a killed last one leaves
@@ -16,10 +16,10 @@ mod forwarding;
 mod relay;
 mod resolv;
 mod routes;
-mod slirp;
 mod subnets;
 mod talk;
 mod translation;
+mod userspace;
 
 use std::fmt;
 use std::fs::File;
@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bridge::Bridge;
 use relay::{Relay, Served};
 use resolv::Names;
-use slirp::Slirp;
+use userspace::Stack;
 
 pub use resolv::host_resolv_conf;
 
@@ -62,7 +62,7 @@ struct Pool {
 #[derive(Debug)]
 enum Way {
     Bridge(Bridge),
-    UserSpace { reason: String },
+    UserSpace { reason: String, stacks: Vec<Stack> },
     Nothing { reason: String },
 }
 
@@ -87,7 +87,7 @@ struct Namespace {
 #[expect(dead_code, reason = "held, never read")]
 enum Held {
     Address(File),
-    Process(Slirp),
+    Process(userspace::Process),
     Nothing,
 }
 
@@ -178,12 +178,17 @@ impl Pool {
 
 impl Way {
     fn find() -> Way {
-        match Bridge::open(Path::new(STATE)) {
-            Ok(bridge) => Way::Bridge(bridge),
-            Err(reason) if slirp::is_installed() => Way::UserSpace { reason },
-            Err(reason) => Way::Nothing {
-                reason: format!("{reason}; `slirp4netns` is not installed"),
+        let reason = match Bridge::open(Path::new(STATE)) {
+            Ok(bridge) => return Way::Bridge(bridge),
+            Err(reason) => reason,
+        };
+        match userspace::installed() {
+            stacks if stacks.is_empty() => Way::Nothing {
+                reason: format!(
+                    "{reason}; neither `pasta` (package `passt`) nor `slirp4netns` is installed"
+                ),
             },
+            stacks => Way::UserSpace { reason, stacks },
         }
     }
 
@@ -203,21 +208,16 @@ impl Way {
                 }
                 Err(reason) => reason,
             },
-            Way::UserSpace { reason } => match Slirp::start(fd.as_fd()) {
-                Ok(process) => {
-                    return Namespace {
-                        fd,
-                        reach: Reach::UserSpace {
-                            reason: reason.clone(),
-                        },
-                        names: resolv::with_server(slirp::SERVER),
-                        host: Some(slirp::HOST),
-                        held: Held::Process(process),
-                        relayed: None,
-                    };
+            Way::UserSpace { reason, stacks } => {
+                let mut all = reason.clone();
+                for stack in stacks {
+                    match stack.start(fd.as_fd()) {
+                        Ok(process) => return behind(*stack, fd, process, reason),
+                        Err(error) => all += &format!("; {error}"),
+                    }
                 }
-                Err(error) => format!("{reason}; {error}"),
-            },
+                all
+            }
             Way::Nothing { reason } => reason.clone(),
         };
         tracing::warn!(%reason, "no network");
@@ -232,15 +232,26 @@ impl Way {
     }
 }
 
+fn behind(stack: Stack, fd: OwnedFd, process: userspace::Process, reason: &str) -> Namespace {
+    Namespace {
+        fd,
+        reach: Reach::UserSpace {
+            program: stack.name(),
+            reason: reason.to_owned(),
+        },
+        names: stack.names(),
+        host: stack.host(),
+        held: Held::Process(process),
+        relayed: None,
+    }
+}
+
 /// The ways out of a namespace, best first: the name of each, and why it cannot be taken where it cannot.
 /// Sets nothing up, so that in the end a way may fail all the same.
 pub fn ways() -> Vec<(&'static str, Result<(), String>)> {
-    let pasta = Err("rbuild does without it: `slirp4netns` does the same".to_owned());
-    vec![
-        ("bridge", bridge::prospect()),
-        ("slirp4netns", slirp::prospect()),
-        ("pasta", pasta),
-    ]
+    let mut ways = vec![("bridge", bridge::prospect())];
+    ways.extend(userspace::prospects());
+    ways
 }
 
 /// A namespace for one user at a time.
@@ -337,6 +348,8 @@ pub enum Reach {
     Translated,
     /// The outside, through a network stack in user space, and why not through the bridge.
     UserSpace {
+        /// Which.
+        program: &'static str,
         /// Why there is no bridge.
         reason: String,
     },
@@ -351,7 +364,9 @@ impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reach::Translated => f.write_str("the outside, with translated addresses"),
-            Reach::UserSpace { reason } => write!(f, "the outside, through slirp4netns: {reason}"),
+            Reach::UserSpace { program, reason } => {
+                write!(f, "the outside, through {program}: {reason}")
+            }
             Reach::Nothing { reason } => write!(f, "nothing: {reason}"),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The host is a process in a network and a mount namespace; its `/run` is empty. The outside is a namespace called
 //! `outside` at the other end of the host's only interface, `up0`. In it a server at port 80 tells everybody who he is.
-//! A test file that has a lab has a test called [`GUEST`] that calls [`guest`].
+//! A test file that has a lab has a test called `root_only_guest_of_a_lab` that calls [`guest`].
 
 #![expect(clippy::unwrap_used, reason = "test support")]
 #![expect(
@@ -21,9 +21,6 @@ use rustix::thread::LinkNameSpaceType;
 use crate::room::{Room, finish};
 use sandbox::network::Networks;
 use sandbox::{Network, spawn};
-
-/// The test that [`Lab::lease`] runs on the host. Elsewhere it does nothing.
-pub(crate) const GUEST: &str = "root_only_guest_of_a_lab";
 
 /// Where the server of the outside is, in both families.
 pub(crate) const SERVERS: [&str; 2] = ["198.51.100.1", "2001:db8:51::1"];
@@ -56,6 +53,10 @@ picture() {
 }
 "#;
 
+/// A guest, as a line of a shell: a test that does nothing elsewhere.
+const GUEST_COMES: &str =
+    "PATH=${GUEST_PATH:-$PATH} \"$0\" --exact root_only_guest_of_a_lab --nocapture";
+
 /// How it is to be.
 pub(crate) struct Lab {
     setup: String,
@@ -86,9 +87,46 @@ impl Lab {
 
     /// Takes a lease on the host and runs a script in it.
     pub(crate) fn lease(&self, script: &str) -> Seen {
-        let marker = "--- left:";
+        let mut seen = self.see(GUEST_COMES, script);
+        let (_, said) = seen
+            .said
+            .split_once("--- said:\n")
+            .unwrap_or_else(|| panic!("no lease in {seen:?}"));
+        seen.said = said
+            .split_once("--- end\n")
+            .unwrap_or((said, ""))
+            .0
+            .to_owned();
+        seen
+    }
+
+    /// A guest who is killed once he has a network stack: says how many of those are left.
+    pub(crate) fn kill(&self, script: &str) -> Seen {
         let line = format!(
-            "PATH=${{GUEST_PATH:-$PATH}} \"$0\" --exact {GUEST} --nocapture; echo {marker}
+            "stacks() {{ cat /proc/[0-9]*/comm 2> /dev/null | grep -c -e '^pas[st]' -e '^slirp4netns'; }}
+            {GUEST_COMES} > /dev/null 2>&1 &
+            until [ $(stacks) != 0 ]; do sleep 0.01; done
+            kill -9 $!
+            for attempt in $(seq 300); do [ $(stacks) = 0 ] && break; sleep 0.1; done
+            echo $(stacks) left"
+        );
+        let apart = r#"export GUEST_PATH; unshare -p -f --mount-proc bash -c "$LAB_LINE" "$0" 2> /dev/null"#;
+        self.see(
+            &format!(
+                "LAB_LINE=$(cat <<'LINE'
+{line}
+LINE
+)
+{apart}"
+            ),
+            script,
+        )
+    }
+
+    fn see(&self, line: &str, script: &str) -> Seen {
+        const MARKER: &str = "--- left:\n";
+        let line = format!(
+            "{line}; printf -- '{MARKER}'
             for attempt in $(seq 100); do
                 picture > /tmp/after; diff /tmp/before /tmp/after > /tmp/left && break; sleep 0.1
             done
@@ -96,14 +134,12 @@ impl Lab {
         );
         let output = self.run(&line, script);
         let text = String::from_utf8_lossy(&output.stdout);
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        let (said, left) = text
-            .split_once(&format!("{marker}\n"))
-            .unwrap_or_else(|| panic!("no picture in {text}{complaints}"));
-        let (_, said) = said
-            .split_once("--- said:\n")
-            .unwrap_or_else(|| panic!("no lease in {text}{complaints}"));
-        let (said, _) = said.split_once("--- end\n").unwrap_or((said, ""));
+        let (said, left) = text.split_once(MARKER).unwrap_or_else(|| {
+            panic!(
+                "no picture in {text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            )
+        });
         Seen {
             said: said.to_owned(),
             left: left.to_owned(),
