@@ -440,3 +440,23 @@ fn root_only_a_network_stack_ends_with_a_killed_owner() {
         assert_eq!(seen.left, "", "{programs}");
     }
 }
+
+#[test]
+fn root_only_a_crowd_of_which_half_is_killed_leaves_nothing() {
+    let gateway = |family: &str| {
+        format!("$(ip {family} route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')")
+    };
+    let script = format!(
+        "ping -c 1 -W 30 {} > /dev/null && ping -c 1 -W 30 {} > /dev/null && echo both",
+        gateway("-4"),
+        gateway("-6")
+    );
+    for firewall in [
+        "",
+        "iptables-nft -P FORWARD DROP; ip6tables-nft -P FORWARD DROP",
+    ] {
+        let seen = Lab::new().with(firewall).crowd(&script);
+        assert_eq!(seen.said, "both\n".repeat(8), "{firewall}");
+        assert_eq!(seen.left, "", "{firewall}");
+    }
+}
