@@ -33,7 +33,8 @@ pub(crate) fn long_dockerfile(base: &str, count: usize) -> String {
         4 => format!("COPY <<EOF /etc/file{number}\n$KEY10\nEOF"),
         _ => format!("RUN --mount=type=cache,target=/cache echo {number} \\\n    && true"),
     };
-    let mut text = format!("FROM {base}\n");
+    // Set before it is used: a check that has something to say ends like one that failed.
+    let mut text = format!("FROM {base}\nENV KEY10=first\n");
     for number in 0..count {
         text.push_str(&instruction(number));
         text.push('\n');
