@@ -93,7 +93,8 @@ pub(crate) fn solve<'scope, 'env>(
         (Outcome::Solved(results), None) => {
             let mut results = results.into_iter();
             let output = |root: Option<Input>| {
-                let (root, result) = root.zip(results.next())?;
+                // Only a root that there is has a result.
+                let (root, result) = (root?, results.next()?);
                 Some(solving.results.output(OutputOf {
                     result,
                     output: root.output,
