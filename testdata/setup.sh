@@ -37,6 +37,23 @@ install() {
         apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null
 }
 
+# Gets Docker's engine and containerd where they are not installed, and only unpacks them: installed, they would run as
+# services and change the host's network.
+unpack_engines() {
+    local engines=$target/engines
+    if ! { command -v dockerd && command -v docker && command -v ctr; } >/dev/null; then
+        need libdevmapper1.02.1
+        [ -x "$engines/usr/bin/ctr" ] || {
+            say "unpacking docker.io and containerd (kept in $engines)"
+            rm -rf "$engines" && mkdir -p "$engines"
+            (cd "$engines" && { apt-get download -qq docker.io containerd ||
+                { as_root apt-get update -qq && apt-get download -qq docker.io containerd; }; } &&
+                for package in *.deb; do dpkg -x "$package" .; done && rm ./*.deb) >/dev/null
+        }
+        PATH=$PATH:$engines/usr/sbin:$engines/usr/bin
+    fi
+}
+
 # Makes the root file system of this machine's own distribution, minimal, and sets `debian` to its tar. It is made once.
 make_debian() {
     need mmdebstrap

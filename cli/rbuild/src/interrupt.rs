@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -17,6 +17,8 @@ const MOMENT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interrupt {
     signal: Arc<AtomicI32>,
+    /// Whether the program ends a moment after the signal, whatever it is at.
+    is_brief: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -26,7 +28,7 @@ impl Interrupt {
     /// # Errors
     /// When the system refuses the handlers or the thread that waits for them.
     pub(crate) fn watch(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        Self::watch_within(give_up, None)
+        Self::watch_until(give_up, Self::default())
     }
 
     /// The same, and whatever still runs a moment after the first signal ends with the program: for
@@ -35,29 +37,32 @@ impl Interrupt {
     /// # Errors
     /// As [`Interrupt::watch`].
     pub(crate) fn watch_briefly(give_up: impl FnOnce() + Send + 'static) -> io::Result<Self> {
-        Self::watch_within(give_up, Some(MOMENT))
+        let interrupt = Self::default();
+        interrupt.be_brief();
+        Self::watch_until(give_up, interrupt)
     }
 
-    fn watch_within(
-        give_up: impl FnOnce() + Send + 'static,
-        moment: Option<Duration>,
-    ) -> io::Result<Self> {
-        let interrupt = Self::default();
+    /// From now on, a program that only waits for others ends a moment after the signal.
+    pub(crate) fn be_brief(&self) {
+        self.is_brief.store(true, Ordering::SeqCst);
+    }
+
+    fn watch_until(give_up: impl FnOnce() + Send + 'static, interrupt: Self) -> io::Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let heeded = [SIGINT, SIGTERM, SIGHUP]
             .into_iter()
             .filter(|it| !ignores(&status, *it));
         let mut signals = Signals::new(heeded)?;
-        let seen = Arc::clone(&interrupt.signal);
+        let seen = interrupt.clone();
         let wait = move || {
             let mut give_up = Some(give_up);
             for signal in signals.forever() {
                 match give_up.take() {
                     Some(give_up) => {
-                        seen.store(signal, Ordering::SeqCst);
+                        seen.signal.store(signal, Ordering::SeqCst);
                         give_up();
-                        if let Some(moment) = moment {
-                            end_after(moment, signal);
+                        if seen.is_brief.load(Ordering::SeqCst) {
+                            end_after(MOMENT, signal);
                         }
                     }
                     None => std::process::exit(Exit::Signal(signal).code().into()),

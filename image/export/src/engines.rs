@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output as Ended, Stdio};
 
 use oci::config::chain_ids;
-use oci::{Digest, Reference};
+use oci::{Digest, Platform, Reference};
 use registry::SocketError;
 use serde::Deserialize;
 use snapshot::Snapshots;
@@ -34,6 +34,15 @@ pub enum Engine {
     Podman,
     /// containerd, in the namespace and at the address that `ctr` finds in the environment.
     Containerd,
+}
+
+/// What is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given<'a> {
+    /// The image, or the images of several platforms, of a name.
+    Named(&'a Reference),
+    /// The image with an id.
+    Unnamed(&'a Digest),
 }
 
 /// What was handed over.
@@ -80,42 +89,66 @@ pub enum HandOverError {
         /// Its words, the last line.
         said: String,
     },
+    /// The engine finds images by their names only.
+    #[error("containerd keeps images by their names, and this one has none")]
+    Nameless,
     /// What goes between could not be written.
     #[error("cannot write the image for the engine")]
     Write(#[source] io::Error),
 }
 
-/// Gives an engine the image that goes by a name, under that name.
+/// Gives an engine the image that goes by a name, under that name; or one without a name, which
+/// containerd does not take.
+///
+/// Of an image for several platforms, an engine that has no place for more gets that for this machine.
 ///
 /// # Errors
 /// If the engine cannot be reached, or does not take it.
 pub fn hand_over(
     snapshots: &Snapshots,
-    name: &Reference,
+    image: Given<'_>,
     engine: &Engine,
 ) -> Result<Handed, HandOverError> {
     let handing = Handing {
         snapshots,
-        name,
-        images: images(snapshots, name)?,
+        image,
+        images: images(snapshots, image)?,
     };
     match engine {
-        Engine::Docker(socket) => docker::hand_over(&handing, socket),
-        Engine::Podman => podman::hand_over(&handing),
+        Engine::Docker(socket) => docker::hand_over(handing, socket),
+        Engine::Podman => podman::hand_over(&handing.of_host()),
         Engine::Containerd => containerd::hand_over(&handing),
     }
 }
 
-/// The images that a name means, one a platform.
-fn images(snapshots: &Snapshots, name: &Reference) -> Result<Vec<ImageRecord>, HandOverError> {
+/// Whether an engine is there.
+///
+/// # Errors
+/// If it is not, or does not answer.
+pub fn reach(engine: &Engine) -> Result<(), HandOverError> {
+    match engine {
+        Engine::Docker(socket) => docker::reach(socket),
+        Engine::Podman => podman::reach(),
+        Engine::Containerd => containerd::reach(),
+    }
+}
+
+/// The image, or those of several platforms, in the order of the platforms.
+fn images(
+    snapshots: &Snapshots,
+    image: Given<'_>,
+) -> Result<Vec<(Platform, ImageRecord)>, HandOverError> {
     let store = snapshots.store();
     let mut images = Vec::new();
-    for (_, id) in store.platforms(name)? {
-        images.extend(store.image(&id)?);
+    if let Given::Named(name) = image {
+        for (platform, id) in store.platforms(name)? {
+            images.extend(store.image(&id)?.map(|image| (platform, image)));
+        }
     }
     if images.is_empty() {
-        let image = store.resolve(&name.to_string()).map_err(SaveError::from)?;
-        images.push(image);
+        let found = store.resolve(&image.word()).map_err(SaveError::from)?;
+        let config = save::config(&found, &save::read_blob(store, &found.id)?)?;
+        images.push((config.platform(), found));
     }
     Ok(images)
 }
@@ -123,21 +156,53 @@ fn images(snapshots: &Snapshots, name: &Reference) -> Result<Vec<ImageRecord>, H
 /// An image on its way.
 struct Handing<'a> {
     snapshots: &'a Snapshots,
-    name: &'a Reference,
-    images: Vec<ImageRecord>,
+    image: Given<'a>,
+    images: Vec<(Platform, ImageRecord)>,
+}
+
+impl Given<'_> {
+    /// What stands for it in words.
+    fn word(&self) -> String {
+        match self {
+            Self::Named(name) => name.to_string(),
+            Self::Unnamed(id) => id.to_string(),
+        }
+    }
 }
 
 impl Handing<'_> {
+    /// Only the image for this machine; or the first, where there is none.
+    fn of_host(mut self) -> Self {
+        let host = Platform::host();
+        let of_host = self.images.iter().position(|(it, _)| *it == host);
+        self.images = vec![self.images.swap_remove(of_host.unwrap_or(0))];
+        self
+    }
+
+    /// Whether this machine can run it.
+    fn is_of_host(&self) -> bool {
+        let host = Platform::host();
+        self.images.iter().any(|(platform, _)| *platform == host)
+    }
+
+    /// How it is written, but for what the engine knows.
+    fn options(&self) -> SaveOptions {
+        SaveOptions {
+            platforms: self.images.iter().map(|(it, _)| it.clone()).collect(),
+            ..SaveOptions::default()
+        }
+    }
+
     /// The layers, by their diff ids.
     fn layers(&self) -> impl Iterator<Item = &Digest> {
-        self.images.iter().flat_map(|it| &it.diff_ids)
+        self.images.iter().flat_map(|(_, image)| &image.diff_ids)
     }
 
     /// The layers whose chains are among `chains`.
     fn known_chains(&self, chains: &BTreeSet<Digest>) -> BTreeSet<Digest> {
         let mut known = BTreeSet::new();
         let mut other = BTreeSet::new();
-        for image in &self.images {
+        for (_, image) in &self.images {
             for (chain, layer) in chain_ids(&image.diff_ids).iter().zip(&image.diff_ids) {
                 match chains.contains(chain) {
                     true => known.insert(*layer),
@@ -166,9 +231,9 @@ impl Handing<'_> {
         let (mut reader, mut writer) = io::pipe().map_err(HandOverError::Write)?;
         let options = SaveOptions {
             known,
-            ..SaveOptions::default()
+            ..self.options()
         };
-        let words = [self.name.to_string()];
+        let words = [self.image.word()];
         std::thread::scope(|threads| {
             let saving = threads.spawn(move || {
                 save::save(

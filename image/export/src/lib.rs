@@ -36,7 +36,7 @@ pub use attest::{
 pub use change::{Change, ChangeError};
 pub use commit::{CommitError, commit};
 pub use compress::{Packer, Packing, decoder};
-pub use engines::{Engine, HandOverError, Handed, hand_over};
+pub use engines::{Engine, Given, HandOverError, Handed, hand_over, reach};
 pub use import::{ImportError, ImportOptions, import};
 pub use load::{LoadError, Loaded, Pick, Uncatalogued, load, load_directory, load_layout};
 pub use manifest::Described;

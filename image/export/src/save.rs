@@ -399,7 +399,7 @@ fn write_attestations(
     Ok(Some(documents.descriptor))
 }
 
-fn config(record: &ImageRecord, bytes: &[u8]) -> Result<ImageConfig, SaveError> {
+pub(crate) fn config(record: &ImageRecord, bytes: &[u8]) -> Result<ImageConfig, SaveError> {
     serde_json::from_slice(bytes).map_err(|source| SaveError::Config {
         id: record.id,
         source,

@@ -7,6 +7,7 @@ pub mod busybox;
 pub mod certificates;
 pub mod docker_registry;
 pub mod emulation;
+pub mod engines;
 pub mod expect;
 pub mod filter;
 pub mod labs;

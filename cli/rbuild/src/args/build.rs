@@ -136,7 +136,8 @@ pub(crate) struct BuildArgs {
         help_heading = "What becomes of it"
     )]
     pub(crate) sbom: Option<String>,
-    /// Where the result goes: `type=image` (the default), `type=registry`, `type=docker,dest=FILE`, `type=oci,dest=FILE`
+    /// Where the result goes: `type=image` (the default: into rbuild's store), `type=registry`; straight into another
+    /// engine on this machine, `type=docker`, `type=podman`, `type=containerd`; `type=docker,dest=FILE`, `type=oci,dest=FILE`
     /// (a directory with `tar=false`), `type=tar,dest=FILE`, `type=local,dest=DIR` or only DIR, and `-` for a tar on standard output
     #[arg(short, long, value_name = "SPEC", help_heading = "What becomes of it")]
     pub(crate) output: Vec<String>,

@@ -20,7 +20,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use engine::{BuildError, Built, Engine};
-use export::Described;
+use export::{Described, Given};
 use oci::Reference;
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
@@ -80,6 +80,9 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
         return forecast::forecast(&engine, &meant, format);
     }
     refuse_terminal(&meant.outputs)?;
+    for kind in meant.outputs.iter().filter_map(Output::engine) {
+        kind.reach()?;
+    }
     let cancel = meant.request.cancel.clone();
     let interrupt = Interrupt::watch(move || cancel.cancel())?;
     let mode = match (args.quiet, args.progress) {
@@ -97,7 +100,7 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
         state: display.finish(),
     };
     let said = match built {
-        Ok(built) => conclude(&engine, &meant, &built, &shown)
+        Ok(built) => conclude(&engine, &meant, &built, (&shown, &interrupt))
             .and_then(|()| sizes::report(&built.sizes, args.size_report)),
         Err(BuildError::Cancelled) => Err(canceled(&interrupt)),
         Err(error) => Err(in_words(error, Some(&shown.state))),
@@ -116,8 +119,14 @@ pub(crate) fn build(store: Store, args: &BuildArgs, detail: Detail) -> Result<()
 }
 
 /// What is done and said of a build that went well.
-fn conclude(engine: &Engine, meant: &Meant, built: &Built, shown: &Shown) -> Result<(), Fault> {
+fn conclude(
+    engine: &Engine,
+    meant: &Meant,
+    built: &Built,
+    (shown, interrupt): (&Shown, &Interrupt),
+) -> Result<(), Fault> {
     let archived = write_archives(engine, meant, built)?;
+    hand_over(engine, meant, built, (shown, interrupt))?;
     if let Some((path, with_warnings)) = &meant.metadata_file {
         let warnings = match with_warnings {
             true => shown.state.warnings(),
@@ -182,6 +191,42 @@ fn write_archives(
         described = written.map_err(|fault| fault.prefix("ERROR: failed to build: "))?;
     }
     Ok(described)
+}
+
+/// Gives the image to the other engines that are asked for.
+fn hand_over(
+    engine: &Engine,
+    meant: &Meant,
+    built: &Built,
+    (shown, interrupt): (&Shown, &Interrupt),
+) -> Result<(), Fault> {
+    for kind in meant.outputs.iter().filter_map(Output::engine) {
+        // Others are not told to give up: nobody waits for them then.
+        interrupt.be_brief();
+        let snapshots = registries::snapshots(engine.store().clone())?;
+        for image in given(built) {
+            let said = image::engines::hand_over(&snapshots, image, &kind.find()?);
+            if interrupt.exit().is_some() {
+                return Err(canceled(interrupt));
+            }
+            let said = said.map_err(|fault| {
+                let fault = fault.prefix("ERROR: failed to build: ");
+                fault.hint("the image is built, and in rbuild's own store")
+            })?;
+            if matches!(shown.mode, Mode::Auto | Mode::Tty | Mode::Plain) {
+                say(&format!("{}: {said}", kind.name()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The image under each of its names, or without one.
+fn given(built: &Built) -> Vec<Given<'_>> {
+    match &built.names[..] {
+        [] => built.image.iter().map(Given::Unnamed).collect(),
+        names => names.iter().map(Given::Named).collect(),
+    }
 }
 
 fn say_warnings(meant: &Meant, shown: &Shown) {
@@ -249,7 +294,11 @@ fn refuse_terminal(outputs: &[Output]) -> Result<(), Fault> {
     let to_stdout = |output: &&Output| match output {
         Output::Archive { destination, .. } => destination.is_none(),
         Output::Tar(files) => files.destination.is_none(),
-        Output::Image { .. } | Output::Push(_) | Output::CacheOnly | Output::Local(_) => false,
+        Output::Image { .. }
+        | Output::Engine { .. }
+        | Output::Push(_)
+        | Output::CacheOnly
+        | Output::Local(_) => false,
     };
     let count = outputs.iter().filter(to_stdout).count();
     if count > 1 {

@@ -7,6 +7,7 @@ use export::{Annotations, Compression, MediaTypes, SaveOptions};
 
 use super::annotation;
 use crate::fault::Fault;
+use crate::image::engines::Kind;
 use crate::spec::fields;
 
 /// Where the result goes.
@@ -33,6 +34,15 @@ pub(crate) enum Output {
         packing: Packing,
         /// Whether it is a directory and no tar.
         is_layout: bool,
+    },
+    /// Into another engine on this machine as well.
+    Engine {
+        /// Which.
+        kind: Kind,
+        /// Names that the option gives to the image.
+        names: Vec<String>,
+        /// How its manifest is.
+        packing: Packing,
     },
     /// Its files into a directory.
     Local(Files),
@@ -77,6 +87,14 @@ impl Packing {
             media_types: self.media_types.or(usual),
             annotations: Some(annotations),
             ..SaveOptions::default()
+        }
+    }
+
+    /// As the image in the store takes it: only what it is asked for counts.
+    fn of_store(self) -> Self {
+        Self {
+            is_dockers: false,
+            ..self
         }
     }
 
@@ -126,7 +144,15 @@ impl Output {
         match self {
             Self::Push(_) | Self::Local(_) | Self::Tar(_) => true,
             Self::Archive { packing, .. } => packing.takes_attestations(),
-            Self::Image { .. } | Self::CacheOnly => false,
+            Self::Image { .. } | Self::Engine { .. } | Self::CacheOnly => false,
+        }
+    }
+
+    /// The other engine that gets the image.
+    pub(crate) fn engine(&self) -> Option<Kind> {
+        match self {
+            Self::Engine { kind, .. } => Some(*kind),
+            _ => None,
         }
     }
 
@@ -134,6 +160,7 @@ impl Output {
     pub(crate) fn packing(&self) -> Option<&Packing> {
         match self {
             Self::Image { packing, .. }
+            | Self::Engine { packing, .. }
             | Self::Push(Push { packing, .. })
             | Self::Archive { packing, .. } => Some(packing),
             Self::CacheOnly | Self::Local(_) | Self::Tar(_) => None,
@@ -186,7 +213,11 @@ impl Output {
             epoch,
             attestation_prefix: fields.attestation_prefix.clone(),
         };
+        let engine = fields.kind.as_deref().and_then(Kind::of_output);
         let pushes = fields.push || fields.kind.as_deref() == Some("registry");
+        if let (Some(engine), None, false) = (engine, &fields.destination, pushes) {
+            return Ok(fields.into_engine(engine));
+        }
         match fields.kind.as_deref() {
             Some("image" | "registry") if pushes && destination.is_none() => Ok(Self::Push(Push {
                 names: fields.names,
@@ -199,7 +230,10 @@ impl Output {
             }
             Some("image") => Ok(fields.image()),
             Some("cacheonly") => Ok(Self::CacheOnly),
-            Some("docker") if fields.destination.is_none() => Ok(fields.image()),
+            Some("podman" | "containerd") if fields.destination.is_some() => {
+                let why = "archives are type=docker,dest=FILE and type=oci,dest=FILE";
+                Err(wrong(text, why))
+            }
             Some("oci") if fields.is_layout && destination.is_none() => {
                 Err(wrong(text, "a layout is a directory: write dest=DIRECTORY"))
             }
@@ -225,11 +259,15 @@ impl Fields {
     fn image(self) -> Output {
         Output::Image {
             names: self.names,
-            packing: Packing {
-                // Of an image in the store, only what it is asked for counts.
-                is_dockers: false,
-                ..self.packing
-            },
+            packing: self.packing.of_store(),
+        }
+    }
+
+    fn into_engine(self, kind: Kind) -> Output {
+        Output::Engine {
+            kind,
+            names: self.names,
+            packing: self.packing.of_store(),
         }
     }
 
@@ -340,7 +378,7 @@ fn wrong(text: &str, why: &str) -> Fault {
     Fault::usage(format!("`--output {text}`: {why}"))
 }
 
-const KNOWN: &str = "known are type=image, type=registry, type=docker, type=oci, type=local, type=tar and type=cacheonly";
+const KNOWN: &str = "known are type=image, type=registry, type=docker, type=podman, type=containerd, type=oci, type=local, type=tar and type=cacheonly";
 
 fn later(what: &str) -> Fault {
     Fault::usage(format!("{what} is not supported yet")).hint(KNOWN)
@@ -366,7 +404,7 @@ mod tests {
             ),
             (
                 "type=docker",
-                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
+                "Engine { kind: Docker, names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             ("type=cacheonly", "CacheOnly"),
             (

@@ -17,6 +17,7 @@ use super::{allow, annotation, attest, cache, environment, lent, metadata};
 use crate::args::{BuildArgs, ForecastFormat, Network, SecretLeaks};
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::image::engines::Kind;
 use crate::{limits, pairs};
 
 /// What a person meant.
@@ -111,6 +112,7 @@ impl Meant {
             ..defaults
         };
         check_annotations(&request, &outputs, &annotations)?;
+        check_names(&request, &outputs)?;
         check_sizes(args, &outputs)?;
         check_attestations(&request, &outputs)?;
         let warnings = metadata::is_asked(variable("BUILDX_METADATA_WARNINGS").as_deref());
@@ -272,7 +274,9 @@ fn network(network: Network) -> llb::op::Network {
 
 fn tags(args: &BuildArgs, outputs: &[Output]) -> Result<Vec<Reference>, Fault> {
     let of_outputs = outputs.iter().flat_map(|output| match output {
-        Output::Archive { names, .. } | Output::Image { names, .. } => &names[..],
+        Output::Archive { names, .. }
+        | Output::Image { names, .. }
+        | Output::Engine { names, .. } => &names[..],
         Output::Push(_) | Output::CacheOnly | Output::Local(_) | Output::Tar(_) => &[],
     });
     args.tag.iter().chain(of_outputs).map(tag).collect()
@@ -312,7 +316,9 @@ fn of_store(outputs: &[Output], annotations: &Annotations) -> SaveOptions {
         ..SaveOptions::default()
     };
     let of_images = outputs.iter().filter_map(|it| match it {
-        Output::Image { packing, .. } => Some(packing.options(&Annotations::default())),
+        Output::Image { packing, .. } | Output::Engine { packing, .. } => {
+            Some(packing.options(&Annotations::default()))
+        }
         _ => None,
     });
     of_images.fold(usual, |all, more| SaveOptions {
@@ -388,7 +394,19 @@ fn check_annotations(
     Ok(())
 }
 
-/// An archive is written from the image in the store.
+/// Refuses an image without a name where it could not be found.
+fn check_names(request: &Request, outputs: &[Output]) -> Result<(), Fault> {
+    let mut engines = outputs.iter().filter_map(Output::engine);
+    if request.tags.is_empty() && engines.any(|it| it == Kind::Containerd) {
+        return Err(Fault::usage(
+            "`--output type=containerd` needs a name: containerd finds images by nothing else",
+        )
+        .hint("add --tag NAME, or name=NAME to the output"));
+    }
+    Ok(())
+}
+
+/// Archives, and what other engines get, are made from the image in the store.
 fn engine_outputs(
     outputs: &[Output],
     annotations: &Annotations,
@@ -396,7 +414,9 @@ fn engine_outputs(
     let mut meant: Vec<engine::Output> = Vec::new();
     for output in outputs {
         let output = match output {
-            Output::Image { .. } | Output::Archive { .. } => engine::Output::Image,
+            Output::Image { .. } | Output::Archive { .. } | Output::Engine { .. } => {
+                engine::Output::Image
+            }
             Output::Push(push) => engine::Output::Push(engine::Push {
                 names: push.names.iter().map(tag).collect::<Result<_, _>>()?,
                 options: push.packing.options(annotations),

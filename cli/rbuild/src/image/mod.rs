@@ -4,6 +4,7 @@ mod archive;
 mod blame;
 mod board;
 mod diff;
+pub(crate) mod engines;
 mod filter;
 mod history;
 mod inspect;

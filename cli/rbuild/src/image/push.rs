@@ -1,18 +1,17 @@
 //! `push`: images into registries, told as docker tells it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use export::{Engine, PushError, PushState, PushWatch, Pushing, SaveOptions, There};
+use export::{Engine, Given, PushError, PushState, PushWatch, Pushing, SaveOptions, There};
 use oci::{Digest, Platform, Reference};
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
 use store::{ImageRecord, Store};
 
 use super::board::{Audience, Board, Status};
-use super::config;
 use super::pull::is_bare;
+use super::{config, engines};
 use crate::args::PushArgs;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -22,8 +21,8 @@ use crate::registries;
 
 /// Gives images to their registry.
 pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
-    if let Some((engine, name)) = engine(&args.name)? {
-        return hand_over(store, &engine, name);
+    if let Some((engine, name)) = engine(&args.name) {
+        return hand_over(store, &engine.find()?, name);
     }
     let named: Reference = args
         .name
@@ -92,29 +91,9 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
 }
 
 /// The engine on this machine that `docker-daemon:NAME` and the like name, and the image.
-fn engine(text: &str) -> Result<Option<(Engine, &str)>, Fault> {
-    let Some((place, name)) = text.split_once(':') else {
-        return Ok(None);
-    };
-    let engine = match place {
-        "docker-daemon" => Engine::Docker(docker_socket(std::env::var("DOCKER_HOST").ok())?),
-        "containers-storage" => Engine::Podman,
-        "containerd" => Engine::Containerd,
-        _ => return Ok(None),
-    };
-    Ok(Some((engine, name)))
-}
-
-fn docker_socket(host: Option<String>) -> Result<PathBuf, Fault> {
-    let Some(host) = host.filter(|it| !it.is_empty()) else {
-        return Ok(PathBuf::from("/var/run/docker.sock"));
-    };
-    match host.strip_prefix("unix://") {
-        Some(path) => Ok(PathBuf::from(path)),
-        None => Err(Fault::usage(format!(
-            "DOCKER_HOST is `{host}`: images go only to an engine on this machine, by unix://PATH"
-        ))),
-    }
+fn engine(text: &str) -> Option<(engines::Kind, &str)> {
+    let (place, name) = text.split_once(':')?;
+    Some((engines::Kind::of_transport(place)?, name))
 }
 
 /// Gives an image to another engine on this machine.
@@ -126,16 +105,12 @@ fn hand_over(store: Store, engine: &Engine, name: &str) -> Result<Exit, Fault> {
         return Err(missing(&name.to_string()));
     }
     let interrupt = Interrupt::watch_briefly(|| {}).map_err(anyhow::Error::new)?;
-    let handed = export::hand_over(&registries::snapshots(store)?, &name, engine)?;
+    let snapshots = registries::snapshots(store)?;
+    let said = engines::hand_over(&snapshots, Given::Named(&name), engine)?;
     if let Some(exit) = interrupt.exit() {
         return Ok(exit);
     }
-    print(&format!(
-        "Loaded image: {} ({} of {} layers were there)\n",
-        name.familiar(),
-        handed.known,
-        handed.layers
-    ))?;
+    print(&said)?;
     Ok(Exit::Success)
 }
 

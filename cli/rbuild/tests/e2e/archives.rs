@@ -14,9 +14,10 @@ ENV GREETING=hello
 CMD [\"sh\", \"-c\", \"echo $GREETING; ls /d /d/e; stat -c '%a %u %g' /d/e/three\"]
 ";
 
-const SAID: &str = "hello\n/d:\ne\nhard\nlink\n\n/d/e:\nthree\n4711 7 8\n";
+pub(super) const SAID: &str = "hello\n/d:\ne\nhard\nlink\n\n/d/e:\nthree\n4711 7 8\n";
 
-fn saved() -> Rbuild {
+/// An rbuild with that image, and its archive in `saved.tar`.
+pub(super) fn saved() -> Rbuild {
     let rbuild = rbuild();
     rbuild.write("Dockerfile", DOCKERFILE);
     rbuild
@@ -168,44 +169,5 @@ fn a_root_file_system_is_imported_from_an_address_as_root() {
             .count(),
         2,
         "busybox, and what came whole"
-    );
-}
-
-#[test]
-fn podman_is_given_only_the_layers_that_it_lacks_as_root() {
-    let rbuild = saved();
-    let storage = format!(
-        "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/g\"\nrunroot = \"{0}/r\"\n",
-        rbuild.home().display()
-    );
-    rbuild.write("storage.conf", storage);
-    let line = |line: &str| format!("export CONTAINERS_STORAGE_CONF=$PWD/storage.conf; {line}");
-    let given = |name: &str| {
-        let push = line(&format!("rbuild push containers-storage:{name}"));
-        run(&mut rbuild.shell(&push)).success().stdout
-    };
-    assert_eq!(
-        given("example.com/archived:v1"),
-        "Loaded image: example.com/archived:v1 (0 of 3 layers were there)\n"
-    );
-    rbuild.write(
-        "Dockerfile",
-        "FROM example.com/archived:v1\nRUN echo more > /more\n",
-    );
-    rbuild
-        .run(["build", "-q", "-t", "example.com/more:v1", "."])
-        .success();
-    assert_eq!(
-        given("example.com/more:v1"),
-        "Loaded image: example.com/more:v1 (3 of 4 layers were there)\n"
-    );
-    let ran = line(
-        "podman --cgroup-manager cgroupfs --runtime runc run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 example.com/more:v1 cat /more /d/hard",
-    );
-    assert_eq!(run(&mut rbuild.shell(&ran)).success().stdout, "more\none\n");
-    let listed = line("podman images --format '{{.Names}}' | sort");
-    assert_eq!(
-        run(&mut rbuild.shell(&listed)).success().stdout,
-        "[example.com/archived:v1]\n[example.com/more:v1]\n"
     );
 }

@@ -10,6 +10,7 @@ mod containers;
 mod contexts;
 mod elsewhere;
 mod endings;
+mod engines;
 mod hits;
 mod hostile;
 mod limits;

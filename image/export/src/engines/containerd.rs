@@ -5,11 +5,18 @@ use std::collections::BTreeSet;
 use oci::Digest;
 use oci::media_type::Compression;
 
-use super::{HandOverError, Handed, Handing, run};
+use super::{Given, HandOverError, Handed, Handing, run};
 
 const CTR: &str = "ctr";
 
+pub(super) fn reach() -> Result<(), HandOverError> {
+    run(CTR, &["version"], None).map(drop)
+}
+
 pub(super) fn hand_over(handing: &Handing<'_>) -> Result<Handed, HandOverError> {
+    if let Given::Unnamed(_) = handing.image {
+        return Err(HandOverError::Nameless);
+    }
     let listed = run(CTR, &["content", "ls", "--quiet"], None)?;
     let known: BTreeSet<Digest> = listed.lines().filter_map(|it| it.parse().ok()).collect();
     // A layer that the store has packed is known by its packed bytes.
@@ -24,8 +31,11 @@ pub(super) fn hand_over(handing: &Handing<'_>) -> Result<Handed, HandOverError> 
             handed.known += 1;
         }
     }
-    handing.stream(known, |archive| {
-        run(CTR, &["images", "import", "-"], Some(archive)).map(drop)
-    })?;
+    // What is not for this machine is kept, and cannot be unpacked.
+    let import = match handing.is_of_host() {
+        true => &["images", "import", "--all-platforms", "-"][..],
+        false => &["images", "import", "--all-platforms", "--no-unpack", "-"],
+    };
+    handing.stream(known, |archive| run(CTR, import, Some(archive)).map(drop))?;
     Ok(handed)
 }

@@ -28,14 +28,23 @@ struct Said {
     error: Option<String>,
 }
 
-pub(super) fn hand_over(handing: &Handing<'_>, socket: &Path) -> Result<Handed, HandOverError> {
+pub(super) fn reach(socket: &Path) -> Result<(), HandOverError> {
+    let pinged = Socket::new(socket).get("/_ping");
+    pinged.map(drop).map_err(HandOverError::Docker)
+}
+
+pub(super) fn hand_over(handing: Handing<'_>, socket: &Path) -> Result<Handed, HandOverError> {
     let docker = Socket::new(socket);
-    let known = handing.known_chains(&chains(&docker)?);
+    let (handing, chains) = match keeps_layers(&docker)? {
+        true => (handing.of_host(), chains(&docker)?),
+        false => (handing, BTreeSet::new()),
+    };
+    let known = handing.known_chains(&chains);
     let handed = handing.handed(&known);
-    match load(handing, &docker, known) {
+    match load(&handing, &docker, known) {
         // An image may have gone since we asked.
         Err(HandOverError::Refused(_)) if handed.known > 0 => {
-            load(handing, &docker, BTreeSet::new())?;
+            load(&handing, &docker, BTreeSet::new())?;
             Ok(Handed { known: 0, ..handed })
         }
         loaded => loaded.map(|()| handed),
@@ -57,17 +66,19 @@ fn load(
     refusal.map_or(Ok(()), |why| Err(HandOverError::Refused(why)))
 }
 
-/// The chains of layers of all of docker's images. Where it keeps images in containerd's store, a layer
-/// that is not sent is missed: there it is as if it had none.
-fn chains(docker: &Socket) -> Result<BTreeSet<Digest>, HandOverError> {
+/// Whether docker keeps layers as files. Where it keeps images in containerd's store instead, a layer that
+/// is not sent is missed, and an image may be for several platforms.
+fn keeps_layers(docker: &Socket) -> Result<bool, HandOverError> {
     let info: Info = ask(docker, "/info")?;
     let status = info.driver_status.unwrap_or_default();
     let is_containerd = status
         .iter()
         .any(|(key, value)| key == "driver-type" && value.starts_with("io.containerd."));
-    if is_containerd {
-        return Ok(BTreeSet::new());
-    }
+    Ok(!is_containerd)
+}
+
+/// The chains of layers of all of docker's images.
+fn chains(docker: &Socket) -> Result<BTreeSet<Digest>, HandOverError> {
     let mut chains = BTreeSet::new();
     for image in ask::<Vec<Listed>>(docker, "/images/json?all=1")? {
         // One that has gone since has no chains.

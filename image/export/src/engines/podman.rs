@@ -6,10 +6,14 @@ use std::process::Command;
 use oci::Digest;
 use oci::media_type::Compression;
 
-use super::{HandOverError, Handed, Handing, Inspected, run, wait};
+use super::{Given, HandOverError, Handed, Handing, Inspected, run, wait};
 use crate::save::{self, Output, SaveOptions};
 
 const PODMAN: &str = "podman";
+
+pub(super) fn reach() -> Result<(), HandOverError> {
+    run(PODMAN, &["--version"], None).map(drop)
+}
 
 pub(super) fn hand_over(handing: &Handing<'_>) -> Result<Handed, HandOverError> {
     let known = handing.known_chains(&chains()?);
@@ -34,18 +38,22 @@ fn pull(handing: &Handing<'_>, known: BTreeSet<Digest>) -> Result<(), HandOverEr
         // Unpacked, a layer is known by its diff id.
         compression: Some(Compression::None),
         known,
-        ..SaveOptions::default()
+        ..handing.options()
     };
-    let words = [handing.name.to_string()];
+    let words = [handing.image.word()];
     save::save(handing.snapshots, &words, &options, Output::Layout(&layout))?;
-    let tag = handing.name.tag().unwrap_or("latest");
+    let source = match handing.image {
+        Given::Named(name) => format!("oci:{place}:{}", name.tag().unwrap_or("latest")),
+        Given::Unnamed(_) => format!("oci:{place}"),
+    };
     let mut pull = Command::new(PODMAN);
-    pull.args(["pull", "--quiet", &format!("oci:{place}:{tag}")])
+    pull.args(["pull", "--quiet", &source])
         .current_dir(directory.path());
     let said = wait(PODMAN, pull, None)?;
     let id = said.lines().last().unwrap_or_default().trim();
-    let name = handing.name.to_string();
-    run(PODMAN, &["tag", id, &name], None)?;
+    if let Given::Named(name) = handing.image {
+        run(PODMAN, &["tag", id, &name.to_string()], None)?;
+    }
     let _ = run(
         PODMAN,
         &["untag", id, &format!("localhost/{place}:latest")],
