@@ -95,7 +95,8 @@ impl Store {
                 let needed = "SELECT 1 FROM leases WHERE digest = ?1
                     UNION ALL SELECT 1 FROM layer_blobs WHERE digest = ?1
                     UNION ALL SELECT 1 FROM images WHERE id = ?1 OR manifest = ?1
-                    UNION ALL SELECT 1 FROM indices WHERE digest = ?1";
+                    UNION ALL SELECT 1 FROM indices WHERE digest = ?1
+                    UNION ALL SELECT 1 FROM attestations WHERE digest = ?1";
                 if !transaction.prepare_cached(needed)?.exists([digest])? {
                     blobs::delete_blob(transaction, blob)?;
                     gone.push(*blob);
@@ -218,7 +219,8 @@ fn read_references(connection: &Connection) -> rusqlite::Result<References> {
         all.blob_roots
             .extend(row.get::<_, Option<_>>(3)?.map(digest));
     }
-    let mut statement = connection.prepare("SELECT digest FROM indices")?;
+    let said = "SELECT digest FROM indices UNION ALL SELECT digest FROM attestations";
+    let mut statement = connection.prepare(said)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         all.blob_roots.insert(digest(row.get(0)?));

@@ -79,6 +79,12 @@ CREATE TABLE indices (
     digest BLOB NOT NULL
 ) WITHOUT ROWID;
 ",
+    "
+CREATE TABLE attestations (
+    image BLOB NOT NULL PRIMARY KEY,
+    digest BLOB NOT NULL
+) WITHOUT ROWID;
+",
 ];
 
 /// How many statements are kept ready: more than a build uses in turn.

@@ -219,6 +219,37 @@ impl Store {
         })
     }
 
+    /// Keeps what is said about an image, as long as that is there; nothing where `said` is `None`.
+    ///
+    /// What is said has to be there, as a blob.
+    pub fn keep_attestations(
+        &self,
+        image: &Digest,
+        said: Option<&Digest>,
+    ) -> Result<(), StoreError> {
+        self.write("keep attestations", |transaction| {
+            let Some(said) = said else {
+                let delete = "DELETE FROM attestations WHERE image = ?";
+                transaction.execute(delete, [image.as_bytes()])?;
+                return Ok(());
+            };
+            self.require_blob(transaction, said)?;
+            let insert = "INSERT OR REPLACE INTO attestations (image, digest) VALUES (?, ?)";
+            transaction.execute(insert, (image.as_bytes(), said.as_bytes()))?;
+            Ok(())
+        })
+    }
+
+    /// What is said about an image, where that was kept.
+    pub fn attestations(&self, image: &Digest) -> Result<Option<Digest>, StoreError> {
+        self.read("look up attestations", |connection| {
+            let select = "SELECT digest FROM attestations WHERE image = ?";
+            let mut statement = connection.prepare_cached(select)?;
+            let found = statement.query_row([image.as_bytes()], |row| row.get(0));
+            Ok(found.optional()?.map(Digest::from_bytes))
+        })
+    }
+
     /// The images that go by a name for several platforms; empty where it is the name of one.
     pub fn platforms(&self, name: &Reference) -> Result<Vec<(Platform, Digest)>, StoreError> {
         self.read("look up images", |connection| {
@@ -244,6 +275,7 @@ impl Store {
             }
             transaction.execute("DELETE FROM platforms WHERE image = ?", [id.as_bytes()])?;
             transaction.execute("DELETE FROM origins WHERE image = ?", [id.as_bytes()])?;
+            transaction.execute("DELETE FROM attestations WHERE image = ?", [id.as_bytes()])?;
             Ok(transaction.execute("DELETE FROM images WHERE id = ?", [id.as_bytes()])? > 0)
         })
     }
@@ -365,8 +397,12 @@ fn forget(transaction: &Transaction<'_>, images: &[(Platform, Digest)]) -> rusql
         AND NOT EXISTS (SELECT 1 FROM names WHERE image = ?1)
         AND NOT EXISTS (SELECT 1 FROM platforms WHERE image = ?1)";
     let mut delete = transaction.prepare_cached(delete)?;
+    let forget = "DELETE FROM attestations WHERE image = ?1
+        AND NOT EXISTS (SELECT 1 FROM images WHERE id = ?1)";
+    let mut forget = transaction.prepare_cached(forget)?;
     for (_, id) in images {
         delete.execute([id.as_bytes()])?;
+        forget.execute([id.as_bytes()])?;
     }
     Ok(())
 }

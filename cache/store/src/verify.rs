@@ -95,9 +95,11 @@ impl Store {
             }
         }
         self.forget_dangling()?;
-        self.write("forget indices", |transaction| {
-            let lost = "DELETE FROM indices WHERE digest NOT IN (SELECT digest FROM blobs)";
-            transaction.execute(lost, [])?;
+        self.write("forget what is said of images", |transaction| {
+            for table in ["indices", "attestations"] {
+                let lost = "WHERE digest NOT IN (SELECT digest FROM blobs)";
+                transaction.execute(&format!("DELETE FROM {table} {lost}"), [])?;
+            }
             Ok(())
         })?;
         for damage in self.verify_rows()? {

@@ -458,6 +458,37 @@ fn images_for_several_platforms_go_by_one_name_and_go_with_it() {
     assert!(store.image(&of_other).unwrap().is_none());
 }
 
+/// What a store keeps because it made it is kept until it is closed; so each look is another's.
+#[test]
+fn what_is_said_about_an_image_is_there_as_long_as_the_image() {
+    let root = scratch();
+    let store = Store::open(root.path()).unwrap();
+    let [one, two] = ["{\"a\":1}", "{\"a\":2}"].map(|it| image(&store, it, None, &[]));
+    let said = store.put_blob(b"said").unwrap();
+    assert_eq!(store.attestations(&one).unwrap(), None);
+    for id in [&one, &two] {
+        store.keep_attestations(id, Some(&said)).unwrap();
+    }
+    let reopened = |store: Store| {
+        drop(store);
+        let store = Store::open(root.path()).unwrap();
+        store.gc().unwrap();
+        store
+    };
+    let store = reopened(store);
+    assert_eq!(store.attestations(&one).unwrap(), Some(said));
+    assert_eq!(store.verify().unwrap(), []);
+    store.remove_image(&one).unwrap();
+    assert_eq!(store.attestations(&one).unwrap(), None);
+    let store = reopened(store);
+    assert!(store.has_blob(&said).unwrap());
+    store.keep_attestations(&two, None).unwrap();
+    let store = reopened(store);
+    assert!(!store.has_blob(&said).unwrap());
+    let nowhere = store.keep_attestations(&two, Some(&said));
+    assert!(matches!(nowhere, Err(StoreError::MissingBlob(_))));
+}
+
 #[test]
 fn an_image_without_its_config_is_not_added() {
     let root = scratch();
@@ -963,7 +994,7 @@ fn a_store_of_a_newer_rbuild_is_refused() {
     let shown = root.path().display();
     assert_eq!(
         open_error(root.path()),
-        format!("the store `{shown}` was written by a newer rbuild (schema 99, this one knows 7)")
+        format!("the store `{shown}` was written by a newer rbuild (schema 99, this one knows 8)")
     );
 }
 

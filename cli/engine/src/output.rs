@@ -87,6 +87,11 @@ pub(crate) fn export(
             export_images(job, solved, (layers, errand), &mut built)?;
             let predicates = attest::predicates(job, solved, &built.images, errand)?;
             built.attestations = attest::attestations(&built.images, &predicates);
+            for (_, id) in &built.images {
+                let said = built.attestations.of(id);
+                let kept = export::keep_attestations(&job.engine.store, id, said);
+                kept.map_err(ExportError::Image)?;
+            }
             built.pushed = push(job, &built, (layers, errand))?;
             Ok::<(), ExportError>(())
         })?;
@@ -120,15 +125,34 @@ fn export_images(
             built.sizes.push(stack.size()?);
         }
     }
+    let index = index(job, &built.images)?;
     for name in &job.request.tags {
         let named = errand.part(
             &format!("naming to {name}"),
-            || put_name(job, name, &built.images),
+            || put_name(job, name, (&built.images, index)),
             |_| 0,
         );
         named.map_err(ExportError::Image)?;
     }
     Ok(())
+}
+
+/// What is to be said of an image for several platforms, as an index.
+fn index(job: &Job<'_>, images: &[(Platform, Digest)]) -> Result<Option<Digest>, ExportError> {
+    if images.len() < 2 {
+        return Ok(None);
+    }
+    let (engine, options) = (job.engine, &job.request.stored);
+    let index = export::annotated_index(&engine.snapshots, &records(job, images)?, options);
+    index.map_err(|source| ExportError::Annotate(Box::new(source)))
+}
+
+fn records(job: &Job<'_>, images: &[(Platform, Digest)]) -> Result<Vec<ImageRecord>, ExportError> {
+    let mut records = Vec::new();
+    for (_, id) in images {
+        records.extend(job.engine.store.image(id).map_err(ExportError::Image)?);
+    }
+    Ok(records)
 }
 
 /// The layers of a result, all of them there.
@@ -242,10 +266,7 @@ fn push(
     (layers, errand): (&Layers<'_, '_>, &Errand<'_>),
 ) -> Result<Option<Described>, ExportError> {
     let (engine, request) = (job.engine, job.request);
-    let mut records = Vec::new();
-    for (_, id) in &built.images {
-        records.extend(engine.store.image(id).map_err(ExportError::Image)?);
-    }
+    let records = records(job, &built.images)?;
     let pushes = request.outputs.iter().filter_map(|output| match output {
         Output::Push(push) => Some(push),
         _ => None,
@@ -258,7 +279,7 @@ fn push(
         };
         for name in names {
             let options = SaveOptions {
-                attestations: built.attestations.clone(),
+                attestations: Some(built.attestations.clone()),
                 ..push.options.clone()
             };
             let send = || {
@@ -337,14 +358,16 @@ fn put(
 fn put_name(
     job: &Job<'_>,
     name: &Reference,
-    images: &[(Platform, Digest)],
+    (images, index): (&[(Platform, Digest)], Option<Digest>),
 ) -> Result<(), StoreError> {
     let store = &job.engine.store;
     let known = store.platforms(name)?;
     let [(_, id)] = images else {
         let is_known = |image| known.contains(image);
-        if known.len() != images.len() || !images.iter().all(is_known) {
+        let is_same = known.len() == images.len() && images.iter().all(is_known);
+        if !is_same || store.index(name)? != index {
             store.tag_platforms(name, images)?;
+            index.map_or(Ok(()), |index| store.keep_index(name, &index))?;
         }
         return Ok(());
     };

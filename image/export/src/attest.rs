@@ -5,16 +5,20 @@
 //! index behind the image, for no platform on which anything runs, and names the image's manifest. This
 //! is BuildKit's form, which registries and scanners know.
 
+mod kept;
 mod provenance;
 
 use std::collections::BTreeMap;
 
 use oci::{Digest, Platform, Reference, media_type};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use store::{ImageRecord, Store};
 
 use crate::manifest::{Descriptor, Manifest, PlatformWords};
-use crate::save::json;
+use crate::save::{SaveError, SaveOptions, json};
 
+pub use kept::keep;
 pub use provenance::{
     Builder, ConfigSource, Invocation, Material, Mode, Provenance, Steps, Version,
 };
@@ -24,7 +28,7 @@ const STATEMENT: &str = "https://in-toto.io/Statement/v0.1";
 const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
 
 /// Something that can be said about an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Predicate {
     /// What kind of thing it is: the address of its definition.
     pub kind: String,
@@ -40,6 +44,25 @@ impl Attestations {
     /// Says one more thing about an image.
     pub fn add(&mut self, image: Digest, predicate: Predicate) {
         self.0.entry(image).or_default().push(predicate);
+    }
+
+    /// What is said about images that are to be written as `options` say: what those say, or else what
+    /// is kept with the images.
+    pub(crate) fn wanted<'a>(
+        store: &Store,
+        options: &SaveOptions,
+        images: impl IntoIterator<Item = &'a ImageRecord>,
+    ) -> Result<Self, SaveError> {
+        if let Some(wanted) = &options.attestations {
+            return Ok(wanted.clone());
+        }
+        let mut kept = Self::default();
+        for image in images {
+            for predicate in kept::of(store, &image.id)? {
+                kept.add(image.id, predicate);
+            }
+        }
+        Ok(kept)
     }
 
     /// What is said about an image.

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use snapshot::Snapshots;
 use store::{ImageRecord, StoreError};
 
+use crate::attest::Attestations;
 use crate::save::{self, SaveError, SaveOptions};
 
 /// Another engine.
@@ -185,9 +186,11 @@ impl Handing<'_> {
         self.images.iter().any(|(platform, _)| *platform == host)
     }
 
-    /// How it is written, but for what the engine knows.
+    /// How it is written, but for what the engine knows: alone, since what is said about an image would be
+    /// another image to them.
     fn options(&self) -> SaveOptions {
         SaveOptions {
+            attestations: Some(Attestations::default()),
             platforms: self.images.iter().map(|(it, _)| it.clone()).collect(),
             ..SaveOptions::default()
         }

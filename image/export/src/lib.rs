@@ -31,7 +31,7 @@ mod verify;
 pub use annotations::{Annotated, Annotations};
 pub use attest::{
     Attestations, Builder, ConfigSource, Invocation, Material, Mode, Predicate, Provenance, Steps,
-    Version, package_url,
+    Version, keep as keep_attestations, package_url,
 };
 pub use change::{Change, ChangeError};
 pub use commit::{CommitError, commit};
@@ -47,5 +47,5 @@ pub use pull::{
 };
 pub use push::{PackedLayer, Parcel, PushError, PushState, PushWatch, Pushing, There, push};
 pub use recover::{RecoverError, Recovered, mend, recover};
-pub use save::{Output, SaveError, SaveOptions, annotate, save};
+pub use save::{Output, SaveError, SaveOptions, annotate, annotated_index, save};
 pub use verify::misfits;

@@ -11,7 +11,7 @@ use snapshot::Snapshots;
 use store::{ImageRecord, SnapshotId, Store, StoreError};
 
 use crate::annotations::Annotated;
-use crate::attest::{self, Subject};
+use crate::attest::{self, Attestations, Subject};
 use crate::manifest::{Described, Descriptor, Index};
 use crate::origins::Origins;
 use crate::save::{self, SaveError, SaveOptions, layer};
@@ -86,16 +86,18 @@ pub fn push(
     pushing: &Pushing<'_>,
     watch: &dyn PushWatch,
 ) -> Result<Described, PushError> {
+    let store = snapshots.store();
     let sending = Sending {
         snapshots,
         client,
         pushing,
         watch,
+        attestations: Attestations::wanted(store, &pushing.options, pushing.images)?,
         sent: Mutex::default(),
     };
     sending.send_layers()?;
     let reference = pushing.reference;
-    let is_alone = pushing.options.attestations.is_empty();
+    let is_alone = sending.attestations.is_empty();
     if let ([image], true) = (pushing.images, is_alone) {
         let manifest = sending.send_config(image)?;
         client.push_manifest(reference, &manifest.media_type, &manifest.bytes)?;
@@ -287,6 +289,8 @@ struct Sending<'a> {
     client: &'a Client,
     pushing: &'a Pushing<'a>,
     watch: &'a dyn PushWatch,
+    /// What is said about the images.
+    attestations: Attestations,
     /// The layers that the registry has, by their diff id.
     sent: Mutex<HashMap<Digest, Descriptor>>,
 }
@@ -398,7 +402,7 @@ impl Sending<'_> {
             names: std::slice::from_ref(reference),
             platform: &manifest.config.platform(),
         };
-        let predicates = self.pushing.options.attestations.of(&image.id);
+        let predicates = self.attestations.of(&image.id);
         let Some(documents) = attest::documents(predicates, &subject) else {
             return Ok(None);
         };

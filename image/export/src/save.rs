@@ -119,8 +119,8 @@ pub struct SaveOptions {
     pub platforms: Vec<Platform>,
     /// Blobs, and layers by their diff ids, that the reader has: they are named and not written.
     pub known: BTreeSet<Digest>,
-    /// What is said about the images.
-    pub attestations: Attestations,
+    /// What is said about the images; where `None`, what is kept with them.
+    pub attestations: Option<Attestations>,
 }
 
 impl SaveOptions {
@@ -218,6 +218,48 @@ pub fn annotate(
     Ok(store.put_image(&annotated, &[])?)
 }
 
+/// Stores an index of an image for several platforms that says what `options` say of it and of its images, to
+/// be kept with its name; `None` where they say nothing of the kind.
+///
+/// # Errors
+/// If the images or their layers cannot be read.
+pub fn annotated_index(
+    snapshots: &Snapshots,
+    images: &[ImageRecord],
+    options: &SaveOptions,
+) -> Result<Option<Digest>, SaveError> {
+    let store = snapshots.store();
+    let annotations = options.of_index(Annotated::Index);
+    let mut manifests = Vec::new();
+    for image in images {
+        let config: ImageConfig = config(image, &read_blob(store, &image.id)?)?;
+        let said = options.of_image(Annotated::ManifestDescriptor, &config);
+        manifests.push((image, config, said));
+    }
+    if annotations.is_empty() && manifests.iter().all(|(.., said)| said.is_empty()) {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    for (image, config, said) in manifests {
+        let digest = match image.manifest {
+            Some(known) if store.has_blob(&known)? => known,
+            _ => unwritten_manifest(snapshots, image, options)?,
+        };
+        let size = store.blob_size(&digest)?;
+        let mut entry = Descriptor::new(options.types().manifest(), digest, size);
+        entry.annotations = said;
+        entry.platform = Some((&config.platform()).into());
+        entries.push(entry);
+    }
+    let index = Index {
+        schema_version: 2,
+        media_type: options.types().index(),
+        manifests: entries,
+        annotations,
+    };
+    Ok(Some(store.put_blob(&json(&index))?))
+}
+
 /// Stores the manifest that an archive of this image would have.
 fn unwritten_manifest(
     snapshots: &Snapshots,
@@ -231,7 +273,11 @@ fn unwritten_manifest(
         names: Vec::new(),
         shared: Vec::new(),
     };
-    let written = write_image(snapshots, &mut archive, options, chosen)?;
+    let alone = SaveOptions {
+        attestations: Some(Attestations::default()),
+        ..options.clone()
+    };
+    let written = write_image(snapshots, &mut archive, &alone, chosen)?;
     Ok(snapshots.store().put_blob(&written.manifest_bytes)?)
 }
 
@@ -372,7 +418,8 @@ fn write_image(
         names: &names,
         platform: &config.platform(),
     };
-    let attested = write_attestations(archive, options.attestations.of(&record.id), &subject)?;
+    let attestations = Attestations::wanted(store, options, [record])?;
+    let attested = write_attestations(archive, attestations.of(&record.id), &subject)?;
     Ok(Written {
         attested,
         config,
@@ -482,8 +529,14 @@ pub(crate) fn index(
         }
         annotations = document.annotations.unwrap_or_default();
         for entry in &mut entries {
-            let known = kept.iter().find(|it| it.digest == entry.digest);
-            entry.annotations = known.map(|it| it.annotations.clone()).unwrap_or_default();
+            // Packed in another way, an image has another manifest, of which is said what was said of it.
+            let same = |it: &&Descriptor| it.digest == entry.digest;
+            let known = kept.iter().find(same);
+            let of_platform = |it: &&Descriptor| it.platform == entry.platform;
+            let known = known.or_else(|| kept.iter().find(of_platform));
+            if let Some(known) = known.filter(|_| !entry.is_attestation()) {
+                entry.annotations.clone_from(&known.annotations);
+            }
         }
     }
     let index = Index {
@@ -554,10 +607,8 @@ fn write_indices(
     for name in &shared {
         let of_name = images.iter().filter(|it| it.chosen.shared.contains(*name));
         let of_name: Vec<_> = of_name.collect();
-        let is_plain =
-            options.annotations.is_none() && of_name.iter().all(|it| it.attested.is_none());
-        let entry = if is_plain {
-            let entries = of_name.iter().map(|it| index_entry(it)).collect();
+        let entry = if options.annotations.is_none() {
+            let entries = index_entries_of(&of_name);
             let (media_type, nested) = index(archive.store(), name, options, entries)?;
             archive.blob(&media_type, &nested)?
         } else {
@@ -604,17 +655,22 @@ fn nest(
     options: &SaveOptions,
     images: &[&Written],
 ) -> Result<Descriptor, SaveError> {
-    let runnable = images.iter().map(|image| index_entry(image));
-    let attested = images.iter().filter_map(|image| image.attested.clone());
     let nested = Index {
         schema_version: 2,
         media_type: options.types().index(),
-        manifests: runnable.chain(attested).collect(),
+        manifests: index_entries_of(images),
         annotations: options.of_index(Annotated::Index),
     };
     let mut entry = archive.blob(nested.media_type, &json(&nested))?;
     entry.annotations = options.of_index(Annotated::IndexDescriptor);
     Ok(entry)
+}
+
+/// Images in an index of theirs, and behind them what is said about them.
+fn index_entries_of(images: &[&Written]) -> Vec<Descriptor> {
+    let runnable = images.iter().map(|image| index_entry(image));
+    let attested = images.iter().filter_map(|image| image.attested.clone());
+    runnable.chain(attested).collect()
 }
 
 /// The image in `index.json`, where it stands there itself.

@@ -20,7 +20,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use engine::{BuildError, Built, Engine};
-use export::{Described, Given};
+use export::{Attestations, Described, Given};
 use oci::Reference;
 use registry::{Client, DockerConfig};
 use snapshot::Snapshots;
@@ -184,9 +184,10 @@ fn write_archives(
             (None, _) => ArchiveTo::Stdout,
         };
         let mut options = packing.options(&meant.annotations);
-        if packing.takes_attestations() {
-            options.attestations = built.attestations.clone();
-        }
+        options.attestations = Some(match packing.takes_attestations() {
+            true => built.attestations.clone(),
+            false => Attestations::default(),
+        });
         let written = image::write(&snapshots, &names, to, &options);
         described = written.map_err(|fault| fault.prefix("ERROR: failed to build: "))?;
     }

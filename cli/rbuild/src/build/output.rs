@@ -139,15 +139,6 @@ struct Fields {
 }
 
 impl Output {
-    /// Whether what is said of the result goes with it. The store keeps nothing of the kind.
-    pub(crate) fn takes_attestations(&self) -> bool {
-        match self {
-            Self::Push(_) | Self::Local(_) | Self::Tar(_) => true,
-            Self::Archive { packing, .. } => packing.takes_attestations(),
-            Self::Image { .. } | Self::Engine { .. } | Self::CacheOnly => false,
-        }
-    }
-
     /// The other engine that gets the image.
     pub(crate) fn engine(&self) -> Option<Kind> {
         match self {

@@ -351,11 +351,11 @@ fn check_sizes(args: &BuildArgs, outputs: &[Output]) -> Result<(), Fault> {
 /// Refuses attestations that would go nowhere.
 fn check_attestations(request: &Request, outputs: &[Output]) -> Result<(), Fault> {
     let asks = request.attest != Attest::default();
-    if asks && !outputs.iter().any(Output::takes_attestations) {
+    let keeps = |it: &Output| *it != Output::CacheOnly;
+    if asks && !outputs.is_empty() && !outputs.iter().any(keeps) {
         return Err(Fault::usage(
-            "attestations go beside images in registries and OCI archives, and beside files: the store keeps none",
-        )
-        .hint("add --push, --output type=oci,dest=FILE or --output DIRECTORY"));
+            "attestations go beside images and files, and `type=cacheonly` makes neither",
+        ));
     }
     Ok(())
 }

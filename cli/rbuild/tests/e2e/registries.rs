@@ -741,6 +741,21 @@ fn attestations_are_in_the_registry_beside_the_image_as_root() {
         known.trim()
     );
 
+    // What was said when it was built is there wherever it is pushed later.
+    let before = index["manifests"].clone();
+    let later = format!("{}/lib/later:v1", server.address());
+    rbuild.run(["tag", &app, &later]).success();
+    rbuild.run(["push", "-q", &later]).success();
+    let index = raw(&later);
+    let [again, said_later] = &index["manifests"].as_array().unwrap()[..] else {
+        panic!("an image and what is said about it: {index}")
+    };
+    assert_eq!(again, &before[0]);
+    assert_eq!(
+        said_later["annotations"]["vnd.docker.reference.digest"],
+        again["digest"]
+    );
+
     // Whoever pulls it gets the image alone.
     let other = Rbuild::new(RBUILD);
     other.run(["pull", "-q", &app]).success();
