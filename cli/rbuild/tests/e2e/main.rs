@@ -20,6 +20,7 @@ mod registries;
 mod remote;
 mod remotes;
 mod rootless;
+mod schemas;
 mod sharing;
 mod unwanted;
 
