@@ -13,6 +13,7 @@ mod endings;
 mod engines;
 mod hits;
 mod hostile;
+mod journeys;
 mod limits;
 mod platforms;
 mod probe;
