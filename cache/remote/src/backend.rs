@@ -38,6 +38,21 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Begins to read a blob. What comes is checked by whoever reads it.
     fn open(&self, blob: &Blob) -> Result<Box<dyn Read + Send + '_>, BackendError>;
 
+    /// The same, of which the first bytes are here already.
+    fn open_behind(
+        &self,
+        blob: &Blob,
+        from: u64,
+    ) -> Result<Box<dyn Read + Send + '_>, BackendError> {
+        let mut reader = self.open(blob)?;
+        let skipped = io::copy(&mut (&mut reader).take(from), &mut io::sink());
+        skipped.map_err(|source| BackendError::Cut {
+            blob: blob.digest,
+            source,
+        })?;
+        Ok(reader)
+    }
+
     /// Whether a blob is there.
     fn has(&self, blob: &Blob) -> Result<bool, BackendError>;
 
@@ -121,6 +136,15 @@ pub enum BackendError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// What is there ends early.
+    #[error("cannot read blob {blob}")]
+    Cut {
+        /// Which.
+        blob: oci::Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// What is to be sent cannot be read.
     #[error("cannot read blob {blob} to send it")]

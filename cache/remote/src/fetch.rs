@@ -66,9 +66,14 @@ pub(crate) fn into_store(
 struct Kept<'a>(&'a dyn Backend);
 
 impl Blobs for Kept<'_> {
-    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, PullError> {
+    fn open(
+        &self,
+        digest: &Digest,
+        size: u64,
+        from: u64,
+    ) -> Result<Box<dyn Read + Send + '_>, PullError> {
         let digest = *digest;
-        let opened = self.0.open(&Blob { digest, size });
+        let opened = self.0.open_behind(&Blob { digest, size }, from);
         opened.map_err(|error| PullError::Source {
             digest,
             source: Box::new(error),

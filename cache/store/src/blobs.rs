@@ -1,7 +1,7 @@
 //! Blobs: bytes named by their sha256.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,25 @@ use crate::{Store, StoreError};
 /// A blob of no more bytes is read rather than looked at; configs and manifests are.
 const SMALL: u64 = 64 << 10;
 
-/// A blob under way: write its bytes, then commit. Dropped before that, it never was.
+/// A blob under way: write its bytes, then commit. Dropped before that, it never was, unless its part
+/// is kept ([`Store::resume_blob`]).
 pub struct BlobWriter {
     store: Store,
     path: PathBuf,
     file: File,
     hash: Sha256,
+    /// Bytes hashed.
     size: u64,
+    /// Bytes that were there and were not read again yet.
+    before: u64,
+    fate: Fate,
+}
+
+/// What becomes of the file when the writer is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Goes,
+    Stays,
 }
 
 /// A row of the table.
@@ -52,6 +64,8 @@ impl Store {
             file,
             hash: Sha256::default(),
             size: 0,
+            before: 0,
+            fate: Fate::Goes,
         })
     }
 
@@ -314,6 +328,49 @@ fn word(compression: Compression) -> &'static str {
 }
 
 impl BlobWriter {
+    /// A writer that goes on behind what is in the file, which it keeps.
+    pub(crate) fn of_part(store: &Store, path: PathBuf, file: File) -> Result<Self, StoreError> {
+        let metadata = file.metadata();
+        let metadata =
+            metadata.map_err(|error| StoreError::file(store.root(), "read", &path, error))?;
+        Ok(Self {
+            store: store.clone(),
+            path,
+            file,
+            hash: Sha256::default(),
+            size: 0,
+            before: metadata.len(),
+            fate: Fate::Stays,
+        })
+    }
+
+    /// How many bytes came before and were not read again yet.
+    pub fn before(&self) -> u64 {
+        self.before
+    }
+
+    /// Reads of what came before; 0 at its end. All of it has to be read before anything is written.
+    pub fn read_again(&mut self, out: &mut [u8]) -> Result<usize, StoreError> {
+        let want = usize::try_from(self.before).map_or(out.len(), |it| it.min(out.len()));
+        let failed = |error| StoreError::file(self.store.root(), "read", &self.path, error);
+        let count = self.file.read(&mut out[..want]).map_err(failed)?;
+        if count == 0 && want > 0 {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.hash.update(&out[..count]);
+        self.size += count as u64;
+        self.before -= count as u64;
+        Ok(count)
+    }
+
+    /// Gives up what came before, because it cannot be a part of the blob.
+    pub fn begin_anew(&mut self) -> Result<(), StoreError> {
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        emptied.map_err(|error| StoreError::file(self.store.root(), "empty", &self.path, error))?;
+        (self.hash, self.size, self.before) = (Sha256::default(), 0, 0);
+        Ok(())
+    }
+
     /// Adds bytes, with an error that says where they should have gone.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.write_all(bytes)
@@ -329,6 +386,7 @@ impl BlobWriter {
     pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let digest = std::mem::take(&mut self.hash).finish();
         self.publish(&digest)?;
+        self.fate = Fate::Goes;
         Ok((digest, self.size))
     }
 
@@ -336,12 +394,14 @@ impl BlobWriter {
     pub fn commit_expected(mut self, expected: &Digest) -> Result<u64, StoreError> {
         let found = std::mem::take(&mut self.hash).finish();
         if found != *expected {
+            self.fate = Fate::Goes;
             return Err(StoreError::WrongDigest {
                 expected: *expected,
                 found,
             });
         }
         self.publish(&found)?;
+        self.fate = Fate::Goes;
         Ok(self.size)
     }
 
@@ -380,6 +440,9 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.before > 0 {
+            return Err(io::Error::other("what came before was not read again"));
+        }
         let count = self.file.write(bytes)?;
         self.hash.update(&bytes[..count]);
         self.size += count as u64;
@@ -393,7 +456,9 @@ impl Write for BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
-        // Gone already if it was committed.
-        let _ = fs::remove_file(&self.path);
+        // Gone already if it was committed. Nothing is no part.
+        if self.fate == Fate::Goes || self.size + self.before == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -8,6 +8,7 @@ use oci::Digest;
 use rusqlite::{Connection, Transaction};
 
 use crate::error::Fault;
+use crate::partial::Parts;
 use crate::{SnapshotId, Store, StoreError, blobs, durability, owner};
 
 /// What a collection removed.
@@ -17,7 +18,7 @@ pub struct Collected {
     pub snapshots: Vec<SnapshotId>,
     /// Blobs, by digest.
     pub blobs: Vec<Digest>,
-    /// Bytes of all of them.
+    /// Bytes of all of them, and of parts of blobs.
     pub bytes: u64,
 }
 
@@ -41,16 +42,18 @@ struct References {
 }
 
 impl Store {
-    /// Removes the snapshots and blobs that no image, no result and no lease leads to, and the
-    /// leavings of processes that were killed.
+    /// Removes the snapshots and blobs that no image, no result and no lease leads to, the parts of
+    /// blobs that nobody went on with for a day, and the leavings of processes that were killed.
     pub fn gc(&self) -> Result<Collected, StoreError> {
         let dead = self.read("sweep", |connection| owner::sweep(self.root(), connection))?;
         self.remove_leavings()?;
         owner::bury(&dead).map_err(|fault| fault.at(self.root(), "sweep"))?;
+        let parts = self.remove_parts(Parts::Old)?;
         self.owner_name()?;
         // In a transaction from the start to the end: nobody refers anew to what is being removed.
         let collected = self.write("collect", |transaction| {
-            let collected = unreachable(&read_references(transaction)?);
+            let mut collected = unreachable(&read_references(transaction)?);
+            collected.bytes += parts;
             durability::delete_snapshots(transaction, &collected.snapshots)?;
             for blob in &collected.blobs {
                 blobs::delete_blob(transaction, blob)?;

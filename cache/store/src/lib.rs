@@ -41,6 +41,7 @@ mod mounts;
 mod open;
 mod origins;
 mod owner;
+mod partial;
 mod prune;
 mod remover;
 mod results;

@@ -132,7 +132,8 @@ fn take(path: &Path, operation: FlockOperation) -> Result<Option<KeyLock>, Fault
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether an open file is the one that is at `path` now.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let identity = |it: fs::Metadata| (it.dev(), it.ino());
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(there)) => identity(open) == identity(there),

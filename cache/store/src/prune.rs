@@ -9,6 +9,7 @@ use rusqlite::Transaction;
 
 use crate::budget::{self, Budget, Removal};
 use crate::error::Fault;
+use crate::partial::Parts;
 use crate::usage::{Item, Stored};
 use crate::{Sharing, SnapshotId, Store, StoreError, blobs, durability, owner};
 
@@ -81,7 +82,7 @@ impl Store {
     /// cache mounts last. Returns the bytes of what went: what the disk has free says less, since
     /// others write to it, and what a failed step leaves goes in its own time.
     pub fn make_room(&self) -> Result<u64, StoreError> {
-        let unreachable = self.gc()?.bytes;
+        let unreachable = self.forget_parts()? + self.gc()?.bytes;
         let layers = self.plan_prune(&|item| !item.is_mutable(), &Budget::default())?;
         let mut gone = self.prune(layers)?;
         if gone.is_empty() {
@@ -90,6 +91,11 @@ impl Store {
         }
         let pruned: u64 = gone.iter().map(|removal| removal.item.size).sum();
         Ok(unreachable + pruned + self.gc()?.bytes)
+    }
+
+    /// Removes the parts of blobs with which nobody is going on; gives how many bytes they had.
+    pub fn forget_parts(&self) -> Result<u64, StoreError> {
+        self.remove_parts(Parts::Idle)
     }
 
     /// Forgets the results whose outputs images hold or that have none: of those, only the knowledge

@@ -19,8 +19,9 @@ const SLOWEST: u64 = 1 << 10;
 /// The bytes of a blob as they come in.
 ///
 /// A connection that breaks, or on which next to nothing comes, is taken up again behind the last
-/// byte read. The end of the stream is an error of kind [`io::ErrorKind::InvalidData`] if size or
-/// digest are not those expected, so bytes must not count before the end was reached.
+/// byte read. The end of the stream is an error of kind [`io::ErrorKind::InvalidData`] if the size is
+/// not the one expected or, where the reader compares it, the digest: bytes must not count before the
+/// end was reached.
 pub struct BlobReader<'a> {
     client: &'a Client,
     reference: &'a Reference,
@@ -58,15 +59,32 @@ impl Client {
         digest: &Digest,
         size: u64,
     ) -> Result<BlobReader<'a>, RegistryError> {
-        let body = self.open_blob(reference, digest, 0)?;
+        Ok(BlobReader {
+            hash: Some(Sha256::default()),
+            ..self.unverified_blob(reference, (digest, size), 0)?
+        })
+    }
+
+    /// The same for whoever hashes the bytes himself: the digest is not compared, and so what comes may
+    /// be only what is behind the first `from` bytes.
+    ///
+    /// # Errors
+    /// As [`Client::blob`].
+    pub fn unverified_blob<'a>(
+        &'a self,
+        reference: &'a Reference,
+        (digest, size): (&Digest, u64),
+        from: u64,
+    ) -> Result<BlobReader<'a>, RegistryError> {
+        let body = self.open_blob(reference, digest, from)?;
         Ok(BlobReader {
             client: self,
             reference,
             digest: *digest,
             size,
-            read: 0,
-            hash: Some(Sha256::default()),
-            resumes: Resumes::default(),
+            read: from,
+            hash: None,
+            resumes: Resumes { count: 0, at: from },
             pace: Pace::new(),
             body,
         })

@@ -49,6 +49,16 @@ impl Backend for InRegistry {
         Ok(Box::new(reader))
     }
 
+    fn open_behind(
+        &self,
+        blob: &Blob,
+        from: u64,
+    ) -> Result<Box<dyn Read + Send + '_>, BackendError> {
+        let wanted = (&blob.digest, blob.size);
+        let reader = self.client.unverified_blob(&self.reference, wanted, from)?;
+        Ok(Box::new(reader))
+    }
+
     fn has(&self, blob: &Blob) -> Result<bool, BackendError> {
         Ok(self.client.has_blob(&self.reference, &blob.digest)?)
     }

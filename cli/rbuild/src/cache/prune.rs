@@ -34,6 +34,7 @@ pub(crate) fn prune(store: &Store, args: &CachePruneArgs) -> Result<(), Fault> {
     let limited = budget != Budget::default() || !args.filter.is_empty();
     if args.all && !limited {
         store.forget_held_results()?;
+        store.forget_parts()?;
     }
     store.gc()?;
     Ok(print(&told(&gone, args.verbose))?)

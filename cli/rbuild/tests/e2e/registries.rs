@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use kit::docker_registry::{Access, Server};
 use kit::proxy::{Proxy, What};
@@ -647,6 +649,92 @@ fn a_pull_that_hangs_ends_when_it_is_told_to_and_leaves_nothing_as_root() {
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
     assert_eq!(rbuild.run(["images", "-q"]).success().stdout, "");
     rbuild.run(["pull", "-q", &base]).success();
+}
+
+/// An image with a layer of this many bytes that do not pack, in a registry behind a proxy that stops in the
+/// middle of it, once; and a pull that was killed there.
+fn killed_in_the_middle(size: usize, middle: u64) -> (Server, Proxy, Rbuild, String) {
+    let server = Server::start(Access::Everybody);
+    let here = Rbuild::new(RBUILD);
+    let noise = (0..size as u32).map(|it| (it.wrapping_mul(2_654_435_761) >> 23) as u8);
+    here.write("noise", noise.collect::<Vec<u8>>());
+    here.write("Dockerfile", "FROM scratch\nCOPY noise /\n");
+    let name = format!("{}/lib/noise:1", server.address());
+    let sent = [
+        "build",
+        "-q",
+        "-o",
+        "type=registry,compression=uncompressed",
+        "-t",
+        &name,
+        ".",
+    ];
+    here.run(sent).success();
+    let proxy = Proxy::start(server.address());
+    let name = name.replace(server.address(), &proxy.address());
+    let there = Rbuild::new(RBUILD);
+    // What is shorter passes.
+    proxy.trouble("GET /v2/lib/noise/blobs/", 9, What::Stalls(middle));
+    let mut child = there.command(["pull", "-q", &name]).spawn().unwrap();
+    while parts(&there).iter().sum::<u64>() + 4096 < middle {
+        assert_eq!(child.try_wait().unwrap(), None);
+        thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, Signal::KILL).unwrap();
+    child.wait().unwrap();
+    proxy.calm();
+    (server, proxy, there, name)
+}
+
+/// How long the parts of blobs are that a store keeps.
+fn parts(rbuild: &Rbuild) -> Vec<u64> {
+    let parts = fs::read_dir(rbuild.root().join("partial"));
+    let parts = parts.into_iter().flatten().flatten();
+    parts
+        .filter_map(|it| Some(it.metadata().ok()?.len()))
+        .collect()
+}
+
+#[test]
+fn a_pull_that_was_killed_goes_on_where_it_was_as_root() {
+    let (size, middle) = (8 << 20, 6 << 20);
+    let (_server, proxy, rbuild, name) = killed_in_the_middle(size, middle);
+    // It is nothing that a verification or a collection minds.
+    assert_eq!(rbuild.run(["store", "verify"]).success().stderr, "");
+    rbuild.run(["image", "prune", "-f"]).success();
+    assert!(parts(&rbuild).iter().sum::<u64>() + 4096 >= middle);
+    let before = proxy.down();
+    rbuild.run(["pull", "-q", &name]).success();
+    let again = proxy.down() - before;
+    // A chunk at most comes twice, and the words around it.
+    let rest = size as u64 - middle + (256 << 10);
+    assert!(again < rest, "{again} bytes");
+    assert_eq!(parts(&rbuild), [0; 0]);
+    assert_eq!(rbuild.run(["store", "verify"]).success().stderr, "");
+}
+
+#[test]
+fn a_part_of_a_blob_that_was_damaged_is_fetched_again_as_root() {
+    let (_server, _proxy, rbuild, name) = killed_in_the_middle(2 << 20, 1 << 20);
+    for part in fs::read_dir(rbuild.root().join("partial")).unwrap() {
+        let path = part.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    rbuild.run(["pull", "-q", &name]).success();
+    assert_eq!(rbuild.run(["store", "verify"]).success().stderr, "");
+}
+
+#[test]
+fn parts_of_blobs_go_with_all_that_can_go_as_root() {
+    let (_server, _proxy, rbuild, _) = killed_in_the_middle(2 << 20, 1 << 20);
+    assert_ne!(parts(&rbuild), [0; 0]);
+    rbuild.run(["cache", "prune", "-f"]).success();
+    assert_ne!(parts(&rbuild), [0; 0]);
+    rbuild.run(["cache", "prune", "-af"]).success();
+    assert_eq!(parts(&rbuild), [0; 0]);
 }
 
 /// What a program that ends well writes.

@@ -1,5 +1,6 @@
 //! Layers from elsewhere: fetched side by side, read while they come, put on each other in their order.
 
+mod coming;
 mod stream;
 
 use std::io::{self, Read};
@@ -25,8 +26,14 @@ const CHUNK: usize = 256 << 10;
 
 /// Who has blobs. Threads may ask at once.
 pub trait Blobs: Sync {
-    /// Begins to read a blob of so many bytes. What comes is checked by whoever reads it.
-    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, PullError>;
+    /// Begins to read what is behind the first `from` bytes of a blob of so many. What comes is checked
+    /// by whoever reads it.
+    fn open(
+        &self,
+        digest: &Digest,
+        size: u64,
+        from: u64,
+    ) -> Result<Box<dyn Read + Send + '_>, PullError>;
 
     /// Notes, where that is of use to anybody, who gave a blob that is in the store now.
     fn gave(&self, _store: &Store, _digest: &Digest) -> Result<(), PullError> {
@@ -41,8 +48,16 @@ struct Repository<'a> {
 }
 
 impl Blobs for Repository<'_> {
-    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, PullError> {
-        Ok(Box::new(self.client.blob(self.reference, digest, size)?))
+    fn open(
+        &self,
+        digest: &Digest,
+        size: u64,
+        from: u64,
+    ) -> Result<Box<dyn Read + Send + '_>, PullError> {
+        let blob = self
+            .client
+            .unverified_blob(self.reference, (digest, size), from)?;
+        Ok(Box::new(blob))
     }
 
     fn gave(&self, store: &Store, digest: &Digest) -> Result<(), PullError> {
@@ -187,7 +202,8 @@ impl Fetching<'_> {
     }
 }
 
-/// Brings a blob of so many bytes into the store, where it is compared with its digest.
+/// Brings a blob of so many bytes into the store, where it is compared with its digest. What came of it
+/// when a fetch ended early is not fetched again.
 ///
 /// # Errors
 /// If it does not come, or comes as other bytes.
@@ -199,28 +215,17 @@ pub fn fetch_blob(
 ) -> Result<(), PullError> {
     let _lock = claim_blob(store, blob, watch)?;
     if !store.has_blob(blob)? {
-        let failed = |source| PullError::Fetch {
-            digest: *blob,
-            source,
+        let wanted = coming::Wanted {
+            blob: *blob,
+            size,
+            blobs,
+            watch,
         };
-        let mut reader = blobs.open(blob, size)?.take(size.saturating_add(1));
-        let mut writer = store.blob_writer()?;
-        let mut buffer = vec![0; CHUNK];
-        let mut read = 0;
-        loop {
-            if watch.is_cancelled() {
-                return Err(PullError::Cancelled);
-            }
-            let count = reader.read(&mut buffer).map_err(failed)?;
-            if count == 0 {
-                break;
-            }
-            writer.append(&buffer[..count])?;
-            read += count as u64;
-            watch.layer(blob, LayerState::Downloading(read, size));
-        }
-        watch.layer(blob, LayerState::Verifying);
-        writer.commit_expected(blob)?;
+        coming::fetch(store, &wanted, |coming| {
+            let mut buffer = vec![0; CHUNK];
+            // Why it ends early is known to who fetches.
+            while coming.read(&mut buffer).is_ok_and(|it| it > 0) {}
+        })?;
         blobs.gave(store, blob)?;
     }
     watch.layer(blob, LayerState::Downloaded);
