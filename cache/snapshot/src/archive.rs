@@ -208,8 +208,13 @@ impl<R: Read> Archive<R> {
     }
 
     /// How many bytes of the archive were used: after [`Archive::next_member`], where its content begins.
-    pub(crate) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// What the archive is read from, which may be further than the archive is.
+    pub fn input(&mut self) -> &mut R {
+        &mut self.input
     }
 
     /// Reads what is behind the end of the archive, for whoever watches all bytes.

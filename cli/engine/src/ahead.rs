@@ -66,6 +66,10 @@ impl Ahead {
             Output::Push(push) => Some(push),
             _ => None,
         })?;
+        // And so are those that get a table.
+        if push.options.estargz {
+            return None;
+        }
         let names = match &push.names[..] {
             [] => &request.tags,
             names => names,

@@ -173,7 +173,7 @@ impl<W: Write> Packer<W> {
     pub fn new(out: W, compression: Compression, level: Option<i32>) -> io::Result<Self> {
         let kind = match compression {
             Compression::None => Kind::None(out),
-            Compression::Gzip => Kind::Gzip(Members::new(out, level.unwrap_or(GZIP_LEVEL))?),
+            Compression::Gzip => Kind::Gzip(Members::new(out, level)?),
             Compression::Zstd => {
                 let mut encoder =
                     zstd::stream::write::Encoder::new(out, level.unwrap_or(ZSTD_LEVEL))?;
@@ -228,16 +228,10 @@ struct Members<W: Write> {
 }
 
 impl<W: Write> Members<W> {
-    fn new(out: W, level: i32) -> io::Result<Self> {
-        let level = CompressionLvl::new(level).map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the gzip level is not between 0 and 12",
-            )
-        })?;
+    fn new(out: W, level: Option<i32>) -> io::Result<Self> {
         Ok(Self {
             out,
-            level,
+            level: gzip_level(level)?,
             pending: Vec::with_capacity(MEMBER),
             under_way: VecDeque::new(),
             most: rayon::current_num_threads() * 4,
@@ -315,7 +309,21 @@ fn wait_for(member: &Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
 }
 
 fn member(bytes: &[u8], level: CompressionLvl) -> io::Result<Vec<u8>> {
-    let mut compressor = Compressor::new(level);
+    pack_member(&mut Compressor::new(level), bytes)
+}
+
+/// The level of gzip that was asked for, or the usual one.
+pub(crate) fn gzip_level(level: Option<i32>) -> io::Result<CompressionLvl> {
+    CompressionLvl::new(level.unwrap_or(GZIP_LEVEL)).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the gzip level is not between 0 and 12",
+        )
+    })
+}
+
+/// Bytes as one gzip member.
+pub(crate) fn pack_member(compressor: &mut Compressor, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut member = vec![0; compressor.gzip_compress_bound(bytes.len())];
     let size = compressor
         .gzip_compress(bytes, &mut member)

@@ -14,7 +14,8 @@ use crate::annotations::Annotated;
 use crate::attest::{self, Attestations, Subject};
 use crate::manifest::{Described, Descriptor, Index};
 use crate::origins::Origins;
-use crate::save::{self, SaveError, SaveOptions, layer};
+use crate::save::layer::{self, Layer};
+use crate::save::{self, SaveError, SaveOptions};
 
 /// How many layers are packed and sent at once, as docker does.
 const PARALLEL: usize = 5;
@@ -163,7 +164,10 @@ impl PackedLayer {
             Some(diff_id) => {
                 let files = Some(snapshot);
                 let wanted = layer::Wanted { diff_id, files };
-                (diff_id, layer::packed(snapshots, options, wanted)?)
+                (
+                    diff_id,
+                    layer::packed(snapshots, options, wanted)?.descriptor,
+                )
             }
         };
         Ok(Self {
@@ -292,7 +296,7 @@ struct Sending<'a> {
     /// What is said about the images.
     attestations: Attestations,
     /// The layers that the registry has, by their diff id.
-    sent: Mutex<HashMap<Digest, Descriptor>>,
+    sent: Mutex<HashMap<Digest, Layer>>,
 }
 
 /// A manifest as it is sent.
@@ -360,13 +364,13 @@ impl Sending<'_> {
         if self.watch.is_cancelled() {
             return Err(PushError::Cancelled);
         }
-        let descriptor = layer::packed(self.snapshots, &self.pushing.options, *wanted)?;
-        let state = self.send_blob(&descriptor, &|sent| {
-            self.watch
-                .layer(&wanted.diff_id, PushState::Pushing(sent, descriptor.size));
+        let layer = layer::packed(self.snapshots, &self.pushing.options, *wanted)?;
+        let state = self.send_blob(&layer.descriptor, &|sent| {
+            let state = PushState::Pushing(sent, layer.descriptor.size);
+            self.watch.layer(&wanted.diff_id, state);
         })?;
         self.watch.layer(&wanted.diff_id, state);
-        lock(&self.sent).insert(wanted.diff_id, descriptor);
+        lock(&self.sent).insert(wanted.diff_id, layer);
         Ok(())
     }
 
@@ -418,24 +422,29 @@ impl Sending<'_> {
         Ok(Some(documents.descriptor))
     }
 
+    fn layers_of(&self, image: &ImageRecord) -> Vec<Layer> {
+        let sent = lock(&self.sent);
+        let layers = image.diff_ids.iter().map(|it| sent.get(it).cloned());
+        layers.flatten().collect()
+    }
+
     /// Sends the config of an image whose layers are sent, and makes its manifest.
     fn send_config(&self, image: &ImageRecord) -> Result<Sent, PushError> {
+        let layers = self.layers_of(image);
         let bytes = save::read_blob(self.store(), &image.id)?;
+        let bytes = save::promising(image, bytes, &layers)?;
         let config: ImageConfig =
             serde_json::from_slice(&bytes).map_err(|source| SaveError::Config {
                 id: image.id,
                 source,
             })?;
         let size = bytes.len() as u64;
-        let own = Descriptor::new(media_type::CONFIG, image.id, size);
+        let own = Descriptor::new(media_type::CONFIG, Digest::of(&bytes), size);
+        let is_other = own.digest != image.id;
+        if is_other {
+            self.store().put_blob(&bytes)?;
+        }
         self.send_blob(&own, &|_| {})?;
-        let sent = lock(&self.sent);
-        let layers: Vec<Descriptor> = image
-            .diff_ids
-            .iter()
-            .filter_map(|diff_id| sent.get(diff_id).cloned())
-            .collect();
-        drop(sent);
         let made = save::Made {
             config: (&config, own),
             layers: &layers,
@@ -443,7 +452,7 @@ impl Sending<'_> {
         let options = &self.pushing.options;
         let (media_type, bytes) = save::manifest(self.store(), image, options, made)?;
         let digest = Digest::of(&bytes);
-        if image.manifest != Some(digest) {
+        if image.manifest != Some(digest) && !is_other {
             // What the registry calls the image by is of use to whoever has it here.
             let known = ImageRecord {
                 manifest: Some(self.store().put_blob(&bytes)?),

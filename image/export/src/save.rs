@@ -1,8 +1,10 @@
 //! Writing images as one archive that every reader takes.
 
 mod archive;
+mod estargz;
 pub(crate) mod layer;
 mod layout;
+mod listed;
 mod pipe;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use oci::media_type::{self, Compression, MediaTypes};
 use oci::{Digest, ImageConfig, Platform, Reference};
 use serde::Serialize;
+use serde_json::Value;
 use snapshot::{DiffError, Snapshots};
 use store::{ImageRecord, ResolveError, SnapshotId, SnapshotRow, Store, StoreError};
 
@@ -19,6 +22,7 @@ use crate::annotations::{Annotated, Annotations};
 use crate::attest::{self, Attestations, Predicate, Subject};
 use crate::manifest::{Described, Descriptor, DockerEntry, Document, Index, Manifest};
 use archive::ArchiveWriter;
+use layer::Layer;
 use layout::REF_NAME;
 
 /// Why images could not be written.
@@ -110,6 +114,10 @@ pub struct SaveOptions {
     pub compression: Option<Compression>,
     /// How hard, see [`crate::Packer::new`].
     pub level: Option<i32>,
+    /// Whether layers packed with gzip are such that single files of them can be fetched (eStargz).
+    /// They are other layers then, and the image is another, with another id, in the archive or the
+    /// registry.
+    pub estargz: bool,
     /// The annotations on all that is written; where `None`, images keep those of their manifests.
     pub annotations: Option<Annotations>,
     /// Whose media types are written; where `None`, images keep those of their manifests, and new
@@ -153,10 +161,12 @@ struct Chosen {
 /// An image written.
 struct Written {
     chosen: Chosen,
+    /// Its id, which is another one where its layers are others.
+    id: Digest,
     config: ImageConfig,
     manifest: Descriptor,
     manifest_bytes: Vec<u8>,
-    layers: Vec<Descriptor>,
+    layers: Vec<Layer>,
     /// What is said about it.
     attested: Option<Descriptor>,
 }
@@ -386,7 +396,6 @@ fn write_image(
     let store = snapshots.store();
     let record = &chosen.record;
     let bytes = read_blob(store, &record.id)?;
-    let config = config(record, &bytes)?;
     let rows = rows(store, record)?;
     // Somebody may remove the image meanwhile; its layers stay until they are written.
     let tops: Vec<SnapshotId> = rows.last().map(|row| row.id).into_iter().collect();
@@ -404,7 +413,10 @@ fn write_image(
             },
         )?);
     }
+    let bytes = promising(record, bytes, &layers)?;
+    let config = config(record, &bytes)?;
     let config_descriptor = archive.blob(media_type::CONFIG, &bytes)?;
+    let id = config_descriptor.digest;
     let made = Made {
         config: (&config, config_descriptor),
         layers: &layers,
@@ -422,6 +434,7 @@ fn write_image(
     let attested = write_attestations(archive, attestations.of(&record.id), &subject)?;
     Ok(Written {
         attested,
+        id,
         config,
         manifest,
         manifest_bytes,
@@ -453,6 +466,25 @@ pub(crate) fn config(record: &ImageRecord, bytes: &[u8]) -> Result<ImageConfig, 
     })
 }
 
+/// The config of an image whose layers were written as these: as it is, or with other diff ids.
+pub(crate) fn promising(
+    record: &ImageRecord,
+    config: Vec<u8>,
+    layers: &[Layer],
+) -> Result<Vec<u8>, SaveError> {
+    let diff_ids = layers.iter().map(|it| it.diff_id);
+    if record.diff_ids.iter().copied().eq(diff_ids.clone()) {
+        return Ok(config);
+    }
+    let failed = |source| SaveError::Config {
+        id: record.id,
+        source,
+    };
+    let mut document: Value = serde_json::from_slice(&config).map_err(failed)?;
+    document["rootfs"]["diff_ids"] = diff_ids.map(|it| it.to_string()).collect();
+    Ok(json(&document))
+}
+
 /// The snapshots of the image's layers, as far as the store still has them.
 pub(crate) fn rows(store: &Store, record: &ImageRecord) -> Result<Vec<SnapshotRow>, SaveError> {
     let Some(top) = record.top else {
@@ -468,7 +500,7 @@ pub(crate) fn rows(store: &Store, record: &ImageRecord) -> Result<Vec<SnapshotRo
 /// What an image's manifest is made of.
 pub(crate) struct Made<'a> {
     pub(crate) config: (&'a ImageConfig, Descriptor),
-    pub(crate) layers: &'a [Descriptor],
+    pub(crate) layers: &'a [Layer],
 }
 
 /// The image's manifest with its media type: the one it came with, if that fits the layers as they
@@ -488,7 +520,8 @@ pub(crate) fn manifest(
         kept = document.annotations.unwrap_or_default();
         let layers = document.layers.unwrap_or_default();
         let digests = layers.iter().map(|it| it.digest);
-        let fits = digests.eq(made.layers.iter().map(|it| it.digest));
+        let fits = digests.eq(made.layers.iter().map(|it| it.descriptor.digest));
+        let fits = fits && descriptor.digest == record.id;
         let fits = fits && options.media_types.is_none_or(|it| it == types);
         if fits && wanted.as_ref().is_none_or(|wanted| *wanted == kept) {
             let media_type = document.media_type;
@@ -497,6 +530,7 @@ pub(crate) fn manifest(
         }
     }
     let types = options.types();
+    let layers = made.layers.iter();
     let manifest = Manifest {
         schema_version: 2,
         media_type: types.manifest(),
@@ -504,7 +538,7 @@ pub(crate) fn manifest(
             media_type: types.config().to_owned(),
             ..descriptor
         },
-        layers: made.layers.iter().map(|it| it.typed(types)).collect(),
+        layers: layers.map(|it| it.descriptor.typed(types)).collect(),
         annotations: wanted.unwrap_or(kept),
     };
     Ok((types.manifest().to_owned(), json(&manifest)))
@@ -728,22 +762,19 @@ fn docker_entry(image: &Written) -> DockerEntry {
         .map(Reference::familiar)
         .collect();
     DockerEntry {
-        config: archive::blob_name(&image.chosen.record.id),
+        config: archive::blob_name(&image.id),
         repo_tags: (!tags.is_empty()).then_some(tags),
         layers: Some(
             image
                 .layers
                 .iter()
-                .map(|layer| archive::blob_name(&layer.digest))
+                .map(|layer| archive::blob_name(&layer.descriptor.digest))
                 .collect(),
         ),
         layer_sources: image
-            .chosen
-            .record
-            .diff_ids
+            .layers
             .iter()
-            .copied()
-            .zip(image.layers.iter().cloned())
+            .map(|layer| (layer.diff_id, layer.descriptor.clone()))
             .collect(),
     }
 }
@@ -760,7 +791,7 @@ fn repositories(images: &[Written]) -> BTreeMap<String, BTreeMap<String, String>
                 repositories
                     .entry(name.familiar_name())
                     .or_default()
-                    .insert(tag.to_owned(), top.digest.hex());
+                    .insert(tag.to_owned(), top.descriptor.digest.hex());
             }
         }
     }

@@ -55,6 +55,8 @@ pub(crate) enum Output {
 pub(crate) struct Packing {
     /// How layers are packed: as they are where `None`.
     compression: Option<Compression>,
+    /// Whether those packed with gzip have a table of contents.
+    estargz: bool,
     level: Option<i32>,
     /// What stands beside manifests and indices.
     annotations: Annotations,
@@ -80,9 +82,11 @@ impl Packing {
     pub(crate) fn options(&self, annotations: &Annotations) -> SaveOptions {
         let annotations = annotations.and(&self.annotations);
         // Docker's know no annotations: with some, BuildKit has OCI's, too.
-        let usual = (self.is_dockers && annotations.is_empty()).then_some(MediaTypes::Docker);
+        let usual = self.is_dockers && annotations.is_empty() && !self.estargz;
+        let usual = usual.then_some(MediaTypes::Docker);
         SaveOptions {
             compression: self.compression,
+            estargz: self.estargz,
             level: self.level,
             media_types: self.media_types.or(usual),
             annotations: Some(annotations),
@@ -287,6 +291,7 @@ impl Fields {
                 ("name", _) => read.names.extend(value.split(',').map(str::to_owned)),
                 ("compression", _) => {
                     read.packing.compression = Some(compression(&value, text)?);
+                    read.packing.estargz = value == "estargz";
                 }
                 ("compression-level", _) => {
                     let level = value.parse();
@@ -327,6 +332,11 @@ impl Fields {
             }
         }
         read.check_level(text)?;
+        if read.packing.estargz && read.packing.media_types == Some(MediaTypes::Docker) {
+            let why =
+                "compression=estargz needs annotations, which Docker's media types do not know";
+            return Err(wrong(text, why));
+        }
         Ok(read)
     }
 
@@ -339,7 +349,7 @@ impl Fields {
                     None => Ok(()),
                     Some(_) => Err(wrong(
                         text,
-                        "a level goes with compression=gzip or compression=zstd",
+                        "a level goes with compression=gzip, estargz or zstd",
                     )),
                 };
             }
@@ -356,11 +366,11 @@ impl Fields {
 fn compression(name: &str, text: &str) -> Result<Compression, Fault> {
     match name {
         "uncompressed" => Ok(Compression::None),
-        "gzip" => Ok(Compression::Gzip),
+        "gzip" | "estargz" => Ok(Compression::Gzip),
         "zstd" => Ok(Compression::Zstd),
         _ => Err(wrong(
             text,
-            &format!("`{name}` is no compression; there are uncompressed, gzip and zstd"),
+            &format!("`{name}` is no compression; there are uncompressed, gzip, estargz and zstd"),
         )),
     }
 }
@@ -391,24 +401,24 @@ mod tests {
         let table = [
             (
                 "type=image",
-                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
+                "Image { names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             (
                 "type=docker",
-                "Engine { kind: Docker, names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
+                "Engine { kind: Docker, names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             ("type=cacheonly", "CacheOnly"),
             (
                 "type=docker,dest=x.tar",
-                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: true, times: Times { rewrites: false, epoch: None } }, is_layout: false }"#,
+                r#"Archive { destination: Some("x.tar"), names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: true, times: Times { rewrites: false, epoch: None } }, is_layout: false }"#,
             ),
             (
                 "type=oci,dest=-",
-                "Archive { destination: None, names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: false }",
+                "Archive { destination: None, names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: false }",
             ),
             (
                 "type=oci,dest=x,name=a:1,compression=zstd,compression-level=19",
-                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), level: Some(19), annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: false }"#,
+                r#"Archive { destination: Some("x"), names: ["a:1"], packing: Packing { compression: Some(Zstd), estargz: false, level: Some(19), annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: false }"#,
             ),
             (
                 "type=oci,dest=x,compression=gzip,compression-level=10",
@@ -416,23 +426,27 @@ mod tests {
             ),
             (
                 "type=oci,dest=x,compression=lz4",
-                "error: `--output type=oci,dest=x,compression=lz4`: `lz4` is no compression; there are uncompressed, gzip and zstd",
+                "error: `--output type=oci,dest=x,compression=lz4`: `lz4` is no compression; there are uncompressed, gzip, estargz and zstd",
+            ),
+            (
+                "type=registry,compression=estargz,oci-mediatypes=false",
+                "error: `--output type=registry,compression=estargz,oci-mediatypes=false`: compression=estargz needs annotations, which Docker's media types do not know",
             ),
             (
                 "type=oci,dest=x,compression-level=1",
-                "error: `--output type=oci,dest=x,compression-level=1`: a level goes with compression=gzip or compression=zstd",
+                "error: `--output type=oci,dest=x,compression-level=1`: a level goes with compression=gzip, estargz or zstd",
             ),
             (
                 "type=image,push=false",
-                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
+                "Image { names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } } }",
             ),
             (
                 "type=image,push=true,\"name=a,b\"",
-                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, insecure: false })"#,
+                r#"Push(Push { names: ["a", "b"], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, insecure: false })"#,
             ),
             (
                 "type=registry,compression=zstd,compression-level=9,registry.insecure=true",
-                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), level: Some(9), annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, insecure: true })",
+                "Push(Push { names: [], packing: Packing { compression: Some(Zstd), estargz: false, level: Some(9), annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, insecure: true })",
             ),
             (
                 "./out",
@@ -476,7 +490,7 @@ mod tests {
             ),
             (
                 "type=oci,dest=x,tar=false",
-                r#"Archive { destination: Some("x"), names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: true }"#,
+                r#"Archive { destination: Some("x"), names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: None, is_dockers: false, times: Times { rewrites: false, epoch: None } }, is_layout: true }"#,
             ),
             (
                 "type=oci,tar=false",
@@ -496,7 +510,7 @@ mod tests {
             ),
             (
                 "type=image,oci-mediatypes=false,rewrite-timestamp=true,source-date-epoch=7",
-                "Image { names: [], packing: Packing { compression: None, level: None, annotations: Annotations([]), media_types: Some(Docker), is_dockers: false, times: Times { rewrites: true, epoch: Some(7) } } }",
+                "Image { names: [], packing: Packing { compression: None, estargz: false, level: None, annotations: Annotations([]), media_types: Some(Docker), is_dockers: false, times: Times { rewrites: true, epoch: Some(7) } } }",
             ),
             (
                 "type=tar,source-date-epoch=7",

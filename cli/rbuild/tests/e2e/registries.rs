@@ -651,6 +651,43 @@ fn a_pull_that_hangs_ends_when_it_is_told_to_and_leaves_nothing_as_root() {
     rbuild.run(["pull", "-q", &base]).success();
 }
 
+#[test]
+fn layers_with_a_table_go_to_a_registry_and_come_back_as_root() {
+    let (server, rbuild, base) = served();
+    rbuild.write("Dockerfile", format!("FROM {base}\nRUN echo hello > /a\n"));
+    let name = format!("{}/lib/star:1", server.address());
+    let build = [
+        "build",
+        "-q",
+        "-o",
+        "type=registry,compression=estargz",
+        "-t",
+        &name,
+        ".",
+    ];
+    rbuild.run(build).success();
+    let raw = |name: &str| {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--raw", "--tls-verify=false"]);
+        said(skopeo.arg(format!("docker://{name}")))
+    };
+    let manifest = raw(&name);
+    assert_eq!(
+        manifest.matches("stargz/toc.digest").count(),
+        2,
+        "{manifest}"
+    );
+    // What is remembered is the same again.
+    rbuild.run(build).success();
+    assert_eq!(raw(&name), manifest);
+    let there = Rbuild::new(RBUILD);
+    there.run(["pull", "-q", &name]).success();
+    let ran = there.run(["run", "--rm", &name, "cat", "/a"]).success();
+    assert_eq!(ran.stdout, "hello\n");
+    assert_eq!(there.run(["store", "verify"]).success().stderr, "");
+    assert_eq!(rbuild.run(["store", "verify"]).success().stderr, "");
+}
+
 /// An image with a layer of this many bytes that do not pack, in a registry behind a proxy that stops in the
 /// middle of it, once; and a pull that was killed there.
 fn killed_in_the_middle(size: usize, middle: u64) -> (Server, Proxy, Rbuild, String) {

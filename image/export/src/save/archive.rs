@@ -11,6 +11,7 @@ use oci::Digest;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use store::{Store, StoreError};
 
+use super::layer::Layer;
 use super::layout::LayoutDirectory;
 use super::pipe::pump;
 use super::{Output, SaveError};
@@ -29,7 +30,7 @@ pub(crate) struct ArchiveWriter<'a> {
     target: Target<'a>,
     blobs: BTreeMap<Digest, u64>,
     /// Layers that are in the archive, by diff id.
-    pub(crate) layers: BTreeMap<Digest, Descriptor>,
+    pub(crate) layers: BTreeMap<Digest, Layer>,
 }
 
 enum Target<'a> {

@@ -9,6 +9,7 @@ use snapshot::{DiffError, Snapshots};
 use store::{BlobWriter, SnapshotId, Store, StoreError};
 
 use super::archive::ArchiveWriter;
+use super::listed::listed;
 use super::pipe::pump;
 use super::{SaveError, SaveOptions};
 use crate::compress::{Packer, decoder};
@@ -22,8 +23,17 @@ pub(crate) struct Wanted {
     pub(crate) files: Option<SnapshotId>,
 }
 
+/// A layer that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// Its blob.
+    pub(crate) descriptor: Descriptor,
+    /// What the blob unpacks to.
+    pub(crate) diff_id: Digest,
+}
+
 /// What a layer is written from.
-enum Source {
+pub(super) enum Source {
     /// A blob as it is.
     Blob(Digest, Compression),
     /// A blob, unpacked.
@@ -37,9 +47,15 @@ pub(super) fn write(
     archive: &mut ArchiveWriter<'_>,
     options: &SaveOptions,
     wanted: Wanted,
-) -> Result<Descriptor, SaveError> {
+) -> Result<Layer, SaveError> {
     if let Some(there) = archive.layers.get(&wanted.diff_id) {
         return Ok(there.clone());
+    }
+    if options.estargz {
+        let layer = listed(snapshots, options, wanted)?;
+        archive.stored_blob(&layer.descriptor.digest)?;
+        archive.layers.insert(wanted.diff_id, layer.clone());
+        return Ok(layer);
     }
     let compression = options.compression.unwrap_or(Compression::None);
     if options.known.contains(&wanted.diff_id) {
@@ -65,12 +81,13 @@ pub(super) fn write(
             Descriptor::new(MediaTypes::Oci.layer(compression), digest, size)
         }
     };
-    archive.layers.insert(wanted.diff_id, descriptor.clone());
-    Ok(descriptor)
+    let layer = Layer::of(&wanted, descriptor);
+    archive.layers.insert(wanted.diff_id, layer.clone());
+    Ok(layer)
 }
 
 /// The layer unpacked, as a reader knows it who has it: only its length has to be found out.
-fn measured(snapshots: &Snapshots, wanted: &Wanted) -> Result<Descriptor, SaveError> {
+fn measured(snapshots: &Snapshots, wanted: &Wanted) -> Result<Layer, SaveError> {
     let unpacked = SaveOptions {
         compression: Some(Compression::None),
         ..SaveOptions::default()
@@ -79,11 +96,8 @@ fn measured(snapshots: &Snapshots, wanted: &Wanted) -> Result<Descriptor, SaveEr
     let (digest, size) = pump(&mut io::sink(), Some(wanted.diff_id), &mut |out| {
         produce(snapshots, &source, &wanted.diff_id, out)
     })?;
-    Ok(Descriptor::new(
-        MediaTypes::Oci.layer(Compression::None),
-        digest,
-        size,
-    ))
+    let media_type = MediaTypes::Oci.layer(Compression::None);
+    Ok(Layer::of(wanted, Descriptor::new(media_type, digest, size)))
 }
 
 /// The layer as a packed blob of the store, made now if there is none: with gzip, unless `options`
@@ -92,17 +106,20 @@ pub(crate) fn packed(
     snapshots: &Snapshots,
     options: &SaveOptions,
     wanted: Wanted,
-) -> Result<Descriptor, SaveError> {
+) -> Result<Layer, SaveError> {
+    if options.estargz {
+        return listed(snapshots, options, wanted);
+    }
     let store = snapshots.store();
+    let layer = |compression, (digest, size)| {
+        let media_type = MediaTypes::Oci.layer(compression);
+        Layer::of(&wanted, Descriptor::new(media_type, digest, size))
+    };
     let usual = [Compression::Gzip, Compression::Zstd];
     let accepted = options.compression.map_or(usual.to_vec(), |it| vec![it]);
     for compression in accepted {
-        if let Some((digest, size)) = store.layer_blob(&wanted.diff_id, compression)? {
-            return Ok(Descriptor::new(
-                MediaTypes::Oci.layer(compression),
-                digest,
-                size,
-            ));
+        if let Some(blob) = store.layer_blob(&wanted.diff_id, compression)? {
+            return Ok(layer(compression, blob));
         }
     }
     let compression = options.compression.unwrap_or(Compression::Gzip);
@@ -111,15 +128,11 @@ pub(crate) fn packed(
         ..SaveOptions::default()
     };
     let source = find(store, &only, &wanted)?;
-    let (digest, size) = pack(store, (compression, options.level), &mut |out| {
+    let blob = pack(store, (compression, options.level), &mut |out| {
         produce(snapshots, &source, &wanted.diff_id, out)
     })?;
-    store.record_layer_blob(&wanted.diff_id, compression, &digest)?;
-    Ok(Descriptor::new(
-        MediaTypes::Oci.layer(compression),
-        digest,
-        size,
-    ))
+    store.record_layer_blob(&wanted.diff_id, compression, &blob.0)?;
+    Ok(layer(compression, blob))
 }
 
 /// The layer of a snapshot whose diff id nobody knows yet, packed in one go: what it is unpacked, and the
@@ -150,22 +163,32 @@ fn pack(
     (compression, level): (Compression, Option<i32>),
     produce: &mut dyn FnMut(&mut dyn Write) -> Result<(), SaveError>,
 ) -> Result<(Digest, u64), SaveError> {
+    // The writer of the blob finds out what its digest is.
+    let unasked = Some(Digest::of(b""));
+    let (_, blob) = stored(store, |blob| {
+        pump(blob, unasked, &mut |out| {
+            let mut packer = Packer::new(out, compression, level).map_err(SaveError::Write)?;
+            produce(&mut packer)?;
+            packer.finish().map(|_| ()).map_err(SaveError::Write)
+        })
+    })?;
+    Ok(blob)
+}
+
+/// Has a blob of the store written; gives what the writing gave, and the blob.
+pub(super) fn stored<T>(
+    store: &Store,
+    write: impl FnOnce(&mut Blob) -> Result<T, SaveError>,
+) -> Result<(T, (Digest, u64)), SaveError> {
     let mut blob = Blob {
         writer: store.blob_writer()?,
         failure: None,
     };
-    // The writer of the blob finds out what its digest is.
-    let unasked = Some(Digest::of(b""));
-    let pumped = pump(&mut blob, unasked, &mut |out| {
-        let mut packer = Packer::new(out, compression, level).map_err(SaveError::Write)?;
-        produce(&mut packer)?;
-        packer.finish().map(|_| ()).map_err(SaveError::Write)
-    });
+    let written = write(&mut blob);
     if let Some(failure) = blob.failure {
         return Err(failure.into());
     }
-    pumped?;
-    Ok(blob.writer.commit()?)
+    Ok((written?, blob.writer.commit()?))
 }
 
 /// Takes bytes until nobody wants them any more.
@@ -188,7 +211,7 @@ impl Write for UntilOver<'_> {
 }
 
 /// A blob that is written to, which remembers why it could not be.
-struct Blob {
+pub(super) struct Blob {
     writer: BlobWriter,
     failure: Option<StoreError>,
 }
@@ -209,7 +232,17 @@ impl Write for Blob {
     }
 }
 
-fn find(store: &Store, options: &SaveOptions, wanted: &Wanted) -> Result<Source, SaveError> {
+impl Layer {
+    /// A layer that unpacks to what it is.
+    pub(super) fn of(wanted: &Wanted, descriptor: Descriptor) -> Self {
+        Self {
+            descriptor,
+            diff_id: wanted.diff_id,
+        }
+    }
+}
+
+pub(super) fn find(store: &Store, options: &SaveOptions, wanted: &Wanted) -> Result<Source, SaveError> {
     const ALL: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
     let mut stored = None;
     for compression in ALL {
@@ -228,7 +261,7 @@ fn find(store: &Store, options: &SaveOptions, wanted: &Wanted) -> Result<Source,
     }
 }
 
-fn produce(
+pub(super) fn produce(
     snapshots: &Snapshots,
     source: &Source,
     diff_id: &Digest,
