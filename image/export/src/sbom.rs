@@ -1,6 +1,6 @@
 //! What an image is made of: the packages that its databases list, as a bill of materials.
 //!
-//! Nothing of the image runs. What is read is what the package managers write down: dpkg's and apk's
+//! Nothing of the image runs. What is read is what the package managers write down: dpkg's, apk's and rpm's
 //! databases, and the descriptions that Python and Node packages carry with them. A file that cannot be
 //! understood is as good as none.
 
@@ -8,6 +8,7 @@ mod apk;
 mod debian;
 mod node;
 mod python;
+mod rpm;
 mod spdx;
 
 use std::collections::BTreeSet;
@@ -16,9 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use snapshot::{Entry, Kind, Root, SnapshotError, Snapshots};
-use store::SnapshotId;
+use store::{SnapshotId, Store};
 
 use crate::attest::percent;
+use rpm::Database;
 
 pub use spdx::{About, predicate};
 
@@ -81,6 +83,8 @@ pub enum PackageKind {
     Python,
     /// npm
     Node,
+    /// rpm
+    Rpm,
 }
 
 /// The distribution that an image says it is.
@@ -110,17 +114,20 @@ pub fn scan(snapshots: &Snapshots, top: Option<SnapshotId>) -> Result<Inventory,
         let Ok(path) = std::str::from_utf8(&entry.path) else {
             continue;
         };
-        if is_rpms(path) {
+        let found = match (reader(path), rpm::database(path)) {
+            (Some(reader), _) => Some(reader(&read(&root, entry)?)),
+            (None, Some(database)) => of_rpm(snapshots.store(), &root, (entry, database))?,
+            (None, None) => continue,
+        };
+        let Some(found) = found else {
             inventory.unread.push(Path::new("/").join(path));
-        }
-        if let Some(reader) = reader(path) {
-            let found = reader(&read(&root, entry)?);
-            let found = found.into_iter().map(|package| Package {
-                found_in: format!("/{path}"),
-                ..package
-            });
-            inventory.packages.extend(found);
-        }
+            continue;
+        };
+        let found = found.into_iter().map(|package| Package {
+            found_in: format!("/{path}"),
+            ..package
+        });
+        inventory.packages.extend(found);
     }
     // The same package may be listed in several places.
     let mut seen = BTreeSet::new();
@@ -170,24 +177,39 @@ fn reader(path: &str) -> Option<Reader> {
     }
 }
 
-fn is_rpms(path: &str) -> bool {
-    let homes = ["var/lib/rpm/", "usr/lib/sysimage/rpm/"];
-    let names = ["rpmdb.sqlite", "Packages.db", "Packages"];
-    homes.iter().any(|home| {
-        let name = path.strip_prefix(home);
-        name.is_some_and(|name| names.contains(&name))
-    })
+/// The packages of one of rpm's databases; `None` where nobody here can read it.
+fn of_rpm(
+    store: &Store,
+    root: &Root,
+    (entry, database): (&Entry, Database),
+) -> Result<Option<Vec<Package>>, SbomError> {
+    match database {
+        Database::Berkeley => Ok(None),
+        Database::Ndb => Ok(rpm::of_ndb(&read_bytes(root, entry)?)),
+        Database::Sqlite => {
+            // SQLite reads files, and writes into them what their log has.
+            let directory = store.tmp_dir().map_err(SnapshotError::from)?;
+            let beside = Path::new("/").join(entry.path()).with_file_name(rpm::LOG);
+            let log = root.read_limited(&beside, LARGEST_DATABASE).ok();
+            let copied = rpm::copy(directory.path(), &read_bytes(root, entry)?, log.as_deref());
+            copied.map_err(|source| SbomError::Read {
+                path: Path::new("/").join(entry.path()),
+                source,
+            })?;
+            Ok(rpm::of_sqlite(&directory.path().join("rpmdb.sqlite")))
+        }
+    }
 }
 
 fn read(root: &Root, entry: &Entry) -> Result<String, SbomError> {
-    let content = root.read_limited(&Path::new("/").join(entry.path()), LARGEST_DATABASE);
-    match content {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(source) => Err(SbomError::Read {
-            path: Path::new("/").join(entry.path()),
-            source,
-        }),
-    }
+    let bytes = read_bytes(root, entry)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_bytes(root: &Root, entry: &Entry) -> Result<Vec<u8>, SbomError> {
+    let path = Path::new("/").join(entry.path());
+    let content = root.read_limited(&path, LARGEST_DATABASE);
+    content.map_err(|source| SbomError::Read { path, source })
 }
 
 impl Distribution {
@@ -232,7 +254,12 @@ impl Package {
 
     /// The package's address: `pkg:deb/debian/bash@5.2?arch=amd64&distro=debian-12`.
     pub(crate) fn url(&self, of: &Distribution) -> String {
-        let (name, version) = (percent(&self.name), percent(&self.version));
+        // An rpm's epoch is no part of its version.
+        let (epoch, version) = match (self.kind, self.version.split_once(':')) {
+            (PackageKind::Rpm, Some((epoch, version))) => (Some(epoch), version),
+            _ => (None, &*self.version),
+        };
+        let (name, version) = (percent(&self.name), percent(version));
         let kind = match self.kind {
             PackageKind::Python => return format!("pkg:pypi/{name}@{version}"),
             PackageKind::Node => {
@@ -242,9 +269,11 @@ impl Package {
             }
             PackageKind::Debian => "deb",
             PackageKind::Alpine => "apk",
+            PackageKind::Rpm => "rpm",
         };
         let usual = match self.kind {
             PackageKind::Alpine => "alpine",
+            PackageKind::Rpm => "redhat",
             _ => "debian",
         };
         let vendor = match of.id.as_str() {
@@ -257,6 +286,9 @@ impl Package {
         }
         if let Some(name) = of.name() {
             qualifiers.push(format!("distro={}", percent(&name)));
+        }
+        if let Some(epoch) = epoch {
+            qualifiers.push(format!("epoch={}", percent(epoch)));
         }
         let qualifiers = match &qualifiers[..] {
             [] => String::new(),
@@ -312,6 +344,5 @@ mod tests {
         for path in unknown {
             assert!(reader(path).is_none(), "{path}");
         }
-        assert!(is_rpms("usr/lib/sysimage/rpm/rpmdb.sqlite"));
     }
 }

@@ -130,6 +130,7 @@ fn id(package: &Package) -> String {
         PackageKind::Alpine => "apk",
         PackageKind::Python => "python",
         PackageKind::Node => "npm",
+        PackageKind::Rpm => "rpm",
     };
     let plain = |it: char| it.is_ascii_alphanumeric() || it == '.' || it == '-';
     let name: String = package.name.chars().filter(|it| plain(*it)).collect();
