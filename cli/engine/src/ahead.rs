@@ -13,7 +13,7 @@ use oci::Reference;
 use registry::Client;
 use snapshot::{SnapshotId, Snapshots};
 
-use crate::leaks::{self, Needles};
+use crate::leaks::{self, Needles, Search};
 use crate::{Cancel, Engine, Output, Request};
 
 /// How many layers are sent at once.
@@ -144,7 +144,8 @@ impl Packing {
         cancel: &Cancel,
     ) {
         if let Some(secrets) = &self.secrets {
-            let found = leaks::in_layer(snapshots, layer, secrets, cancel);
+            let search = Search::Values(secrets);
+            let found = leaks::in_layer(snapshots, layer, search, cancel);
             // It is told with the image what was found, or why nobody can look.
             if !found.is_ok_and(|found| found.is_empty()) {
                 return;

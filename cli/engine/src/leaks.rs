@@ -1,14 +1,17 @@
 //! Secrets where they should not be: in the files of an image, in its config, in its history.
 //!
 //! What is looked for are the values that the person lent to the build, as they are and as they are
-//! often written: in base64 and percent-encoded. Nothing is searched where none was lent, and only what
-//! the steps of this Dockerfile made. Whatever the size of the layers, each thread has one buffer.
+//! often written: in base64 and percent-encoded; and, where that is asked for, keys that are known by how
+//! they look. Nothing is searched where there is nothing to look for, and only what the steps of this
+//! Dockerfile made. Whatever the size of the layers, each thread has one buffer.
 
 mod needles;
+mod tokens;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use oci::ImageConfig;
@@ -18,7 +21,7 @@ use snapshot::{Entry, Kind, SnapshotId, Snapshots};
 use crate::sizes::Stack;
 use crate::{Cancel, ExportError, Place};
 pub(crate) use needles::Needles;
-use needles::Searcher;
+use needles::{Needle, Searcher};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 18;
@@ -59,11 +62,14 @@ impl Stack<'_> {
         if request.leaks == Leaks::Ignore {
             return Ok(());
         }
-        let Some(needles) = Needles::of(request) else {
-            return Ok(());
-        };
-        let mut found = self.in_config(config, &needles);
-        found.extend(self.in_layers(&needles)?);
+        let mut found = Vec::new();
+        if let Some(needles) = Needles::of(request) {
+            found.extend(self.in_config(config, &needles));
+            found.extend(self.in_layers(Search::Values(&needles))?);
+        }
+        if request.known_tokens {
+            found.extend(self.in_layers(Search::Tokens)?);
+        }
         let (certain, others): (Vec<Leak>, Vec<Leak>) =
             found.into_iter().partition(|leak| leak.is_certain);
         let warn = |leaks: &[Leak]| {
@@ -133,11 +139,11 @@ impl Stack<'_> {
         found
     }
 
-    fn in_layers(&self, needles: &Needles) -> Result<Vec<Leak>, ExportError> {
+    fn in_layers(&self, search: Search<'_>) -> Result<Vec<Leak>, ExportError> {
         let mut found = Vec::new();
         for (position, row) in self.own() {
             let cancel = &self.job.request.cancel;
-            let leaks = in_layer(&self.job.engine.snapshots, row.id, needles, cancel)?;
+            let leaks = in_layer(&self.job.engine.snapshots, row.id, search, cancel)?;
             let (step, place) = self.step(position);
             found.extend(leaks.into_iter().map(|leak| Leak {
                 step: Some(step.clone()),
@@ -149,25 +155,30 @@ impl Stack<'_> {
     }
 }
 
+/// What is looked for in layers.
+#[derive(Clone, Copy)]
+pub(crate) enum Search<'a> {
+    /// What the person lent.
+    Values(&'a Needles),
+    /// What looks like a key.
+    Tokens,
+}
+
 /// In the files of one layer.
 pub(crate) fn in_layer(
     snapshots: &Snapshots,
     layer: SnapshotId,
-    needles: &Needles,
+    search: Search<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Leak>, ExportError> {
     let tree = snapshots.tree(layer);
     let tree = tree.map_err(|source| ExportError::Looking(Box::new(source)))?;
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ExportError::Unsearched { path, source }
-    };
     let root = snapshots.layer_root(layer);
     let root = root.map_err(|source| ExportError::Looking(Box::new(source)))?;
     let mut links = HashSet::new();
     let searched = tree.entries().iter().filter(|entry| match entry.kind {
         Kind::File { size, link, .. } => {
-            size >= needles.shortest() && (link == 0 || links.insert(link))
+            search.sizes().contains(&size) && (link == 0 || links.insert(link))
         }
         Kind::Symlink(_) => true,
         _ => false,
@@ -178,28 +189,80 @@ pub(crate) fn in_layer(
         .map_init(
             || vec![0; BUFFER],
             |buffer, entry| {
-                let mut searcher = needles.searcher();
-                match &entry.kind {
-                    Kind::Symlink(target) => searcher.take(target),
+                let path = entry.path();
+                let leaks = match &entry.kind {
+                    Kind::Symlink(target) => Ok(search.in_text(target)),
                     _ => {
-                        let file = root.open_file(entry.path());
-                        file.and_then(|file| search(file, buffer, &mut searcher, cancel))
-                            .map_err(unreadable(entry.path()))?;
+                        let file = root.open_file(path);
+                        file.and_then(|file| search.in_file(file, buffer, cancel))
                     }
-                }
-                let at = Path::new("/").join(entry.path());
+                };
+                let leaks = leaks.map_err(|source| ExportError::Unsearched {
+                    path: path.to_owned(),
+                    source,
+                })?;
+                let at = Path::new("/").join(path);
                 let at = at.display().to_string().escape_debug().to_string();
-                Ok(searcher
-                    .found()
-                    .map(|needle| Leak {
-                        at: at.clone(),
-                        ..needle.leak()
-                    })
-                    .collect())
+                let leaks = leaks.into_iter().map(|leak| Leak {
+                    at: at.clone(),
+                    ..leak
+                });
+                Ok(leaks.collect())
             },
         )
         .collect::<Result<_, ExportError>>()?;
     Ok(leaks.into_iter().flatten().collect())
+}
+
+impl Search<'_> {
+    /// How long files are in which it may be.
+    fn sizes(self) -> RangeInclusive<u64> {
+        match self {
+            Self::Values(needles) => needles.shortest()..=u64::MAX,
+            Self::Tokens => tokens::SHORTEST..=tokens::LARGEST,
+        }
+    }
+
+    fn in_text(self, text: &[u8]) -> Vec<Leak> {
+        match self {
+            Self::Values(needles) => {
+                let mut searcher = needles.searcher();
+                searcher.take(text);
+                searcher.found().map(Needle::leak).collect()
+            }
+            Self::Tokens => known(text),
+        }
+    }
+
+    fn in_file(self, file: File, buffer: &mut [u8], cancel: &Cancel) -> std::io::Result<Vec<Leak>> {
+        match self {
+            Self::Values(needles) => {
+                let mut searcher = needles.searcher();
+                search(file, buffer, &mut searcher, cancel)?;
+                Ok(searcher.found().map(Needle::leak).collect())
+            }
+            Self::Tokens if cancel.is_cancelled() => Ok(Vec::new()),
+            Self::Tokens => {
+                let mut bytes = Vec::new();
+                file.take(tokens::LARGEST).read_to_end(&mut bytes)?;
+                Ok(known(&bytes))
+            }
+        }
+    }
+}
+
+/// The keys in some bytes that are known by how they look. Nobody knows whether they are good for anything.
+fn known(bytes: &[u8]) -> Vec<Leak> {
+    let titles = tokens::found(bytes).into_iter();
+    let leaks = titles.map(|title| Leak {
+        secret: title.to_owned(),
+        is_certain: false,
+        written: "",
+        at: String::new(),
+        step: None,
+        place: None,
+    });
+    leaks.collect()
 }
 
 fn search(

@@ -85,6 +85,8 @@ pub struct Request {
     pub report_sizes: bool,
     /// `--secret-leaks`
     pub leaks: Leaks,
+    /// Whether layers are searched for keys that are known by how they look, of which people are told.
+    pub known_tokens: bool,
     /// How many bytes of output each step may write before the rest is left out; `None` is any number.
     pub log_limit: Option<u64>,
     /// `--explain`: each step that runs says why.
@@ -216,6 +218,7 @@ impl Request {
             size_limits: SizeLimits::default(),
             report_sizes: false,
             leaks: Leaks::default(),
+            known_tokens: false,
             log_limit: Some(ops::LOG_LIMIT),
             explain: false,
             verify: false,

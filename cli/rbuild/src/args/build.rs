@@ -158,17 +158,16 @@ pub(crate) struct BuildArgs {
     /// first of the names now, else that of the latest build
     #[arg(long, value_name = "SIZE|PERCENT", value_parser = growth, help_heading = "What becomes of it")]
     pub(crate) max_layer_growth: Option<Growth>,
-    /// What to do where a secret can be read in the image: refuse it (the default), warn or ignore
+    /// What to do where a secret can be read in the image: refuse it (the default), warn or ignore; where
+    /// it is said, warn of private keys and known tokens as well
     #[arg(
         long,
         value_enum,
         hide_possible_values = true,
         value_name = "WHAT",
-        default_value = "refuse",
-        hide_default_value = true,
         help_heading = "What becomes of it"
     )]
-    pub(crate) secret_leaks: SecretLeaks,
+    pub(crate) secret_leaks: Option<SecretLeaks>,
     /// How the build is shown: auto (the default), tty, plain, quiet, rawjson or none
     #[arg(
         long,

@@ -98,10 +98,11 @@ impl Meant {
             },
             report_sizes: args.size_report.is_some(),
             leaks: match args.secret_leaks {
-                SecretLeaks::Refuse => Leaks::Refuse,
-                SecretLeaks::Warn => Leaks::Warn,
-                SecretLeaks::Ignore => Leaks::Ignore,
+                None | Some(SecretLeaks::Refuse) => Leaks::Refuse,
+                Some(SecretLeaks::Warn) => Leaks::Warn,
+                Some(SecretLeaks::Ignore) => Leaks::Ignore,
             },
+            known_tokens: args.secret_leaks.is_some(),
             log_limit: match args.step_log_max_size {
                 None => defaults.log_limit,
                 Some(size) => u64::try_from(size).ok(),

@@ -242,7 +242,11 @@ impl Layer {
     }
 }
 
-pub(super) fn find(store: &Store, options: &SaveOptions, wanted: &Wanted) -> Result<Source, SaveError> {
+pub(super) fn find(
+    store: &Store,
+    options: &SaveOptions,
+    wanted: &Wanted,
+) -> Result<Source, SaveError> {
     const ALL: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Zstd];
     let mut stored = None;
     for compression in ALL {
