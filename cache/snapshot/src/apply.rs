@@ -61,7 +61,8 @@ impl Snapshots {
         if self.packs() {
             return self.receive_within(tar, expected, limits)?.place(parent);
         }
-        self.unpack_on(parent, tar, (expected, limits))
+        let is_as = Known::After(expected);
+        self.unpack_on(parent, tar, (is_as, limits))
     }
 
     /// Unpacks a layer tar into a layer of its own.
@@ -69,13 +70,13 @@ impl Snapshots {
         &self,
         parent: Option<SnapshotId>,
         tar: &mut dyn Read,
-        (expected, limits): (Option<Digest>, UnpackLimits),
+        (known, limits): (Known, UnpackLimits),
     ) -> Result<SnapshotId, ApplyError> {
         let active = self.prepare(parent)?;
         let layer = active.layer()?;
         let mut archive = Archive::new(Hashing {
             input: tar,
-            hash: Sha256::default(),
+            hash: known.is_after().then(Sha256::default),
         });
         let how = Unpack {
             into: Path::new(""),
@@ -86,11 +87,8 @@ impl Snapshots {
         unpack(&mut archive, &layer, &how)?;
         archive.drain().map_err(UnpackError::from)?;
         drop(layer);
-        let found = archive.into_input().hash.finish();
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
-            return Err(ApplyError::WrongDiffId { expected, found });
-        }
-        Ok(active.commit_as(Some(found))?)
+        let diff_id = known.confirm(archive.into_input().hash)?;
+        Ok(active.commit_as(Some(diff_id))?)
     }
 
     /// The snapshot of the chain with this layer on top, if it is there.
@@ -106,16 +104,46 @@ impl Snapshots {
     }
 }
 
-/// Hashes what is read.
+/// When it is known what a layer tar's digest is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Known {
+    /// It was hashed before.
+    Before(Digest),
+    /// Once it was read; then it should be the one that is expected.
+    After(Option<Digest>),
+}
+
+impl Known {
+    fn is_after(self) -> bool {
+        matches!(self, Self::After(_))
+    }
+
+    fn confirm(self, hash: Option<Sha256>) -> Result<Digest, ApplyError> {
+        match self {
+            Self::Before(diff_id) => Ok(diff_id),
+            Self::After(expected) => {
+                let found = hash.unwrap_or_default().finish();
+                match expected.filter(|expected| *expected != found) {
+                    Some(expected) => Err(ApplyError::WrongDiffId { expected, found }),
+                    None => Ok(found),
+                }
+            }
+        }
+    }
+}
+
+/// Hashes what is read, where that is to be known.
 struct Hashing<'a> {
     input: &'a mut dyn Read,
-    hash: Sha256,
+    hash: Option<Sha256>,
 }
 
 impl Read for Hashing<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(out)?;
-        self.hash.update(&out[..length]);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&out[..length]);
+        }
         Ok(length)
     }
 }

@@ -10,6 +10,7 @@
 
 mod contents;
 mod index;
+mod spool;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -22,13 +23,16 @@ use rustix::fs::{Mode, OFlags};
 use store::{SnapshotId, TmpDir};
 
 use crate::active::commit_staged;
-use crate::apply::ApplyError;
+use crate::apply::{ApplyError, Known};
 use crate::archive::Archive;
 use crate::mount;
 use crate::root::Root;
 use crate::snapshots::{SnapshotError, Snapshots, open_directory};
 use crate::unpack::UnpackLimits;
 use contents::Contents;
+use spool::Spool;
+
+pub(crate) use spool::Spooled;
 
 /// From so many members on a layer is worth a mount of its own.
 const MANY_MEMBERS: u64 = 1000;
@@ -52,6 +56,8 @@ pub enum Packing {
 pub struct Received {
     snapshots: Snapshots,
     tmp: TmpDir,
+    /// It has been hashed, and nobody else can write to it.
+    tar: Spool,
     diff_id: Digest,
     size: u64,
     limits: UnpackLimits,
@@ -91,11 +97,10 @@ impl Snapshots {
         let staged = tmp.path().join("snapshot");
         fs::create_dir(&staged).map_err(SnapshotError::file("create", &staged))?;
         let path = staged.join("tar");
-        let file = File::create_new(&path).map_err(SnapshotError::file("create", &path))?;
         let mut archive = Archive::new(Kept {
             input: tar,
             hash: Sha256::default(),
-            file,
+            spool: Spool::new(&self.spooled, path.clone()),
             size: 0,
             failure: None,
         });
@@ -114,6 +119,7 @@ impl Snapshots {
         Ok(Received {
             snapshots: self.clone(),
             tmp,
+            tar: kept.spool,
             diff_id: found,
             size: kept.size,
             limits,
@@ -190,19 +196,23 @@ impl Received {
     ///
     /// # Errors
     /// If the tar has something that no layer may have, or nothing can be written.
-    pub fn place(self, parent: Option<SnapshotId>) -> Result<SnapshotId, ApplyError> {
+    pub fn place(mut self, parent: Option<SnapshotId>) -> Result<SnapshotId, ApplyError> {
         if let Some(known) = self.snapshots.known_chain(parent, &self.diff_id)? {
             return Ok(known);
         }
-        if let Some(contents) = self.contents.as_ref().filter(|it| self.is_worth(it))
-            && let Some(id) = self.keep(parent, contents)?
+        if let Some(contents) = self.contents.take().filter(|it| self.is_worth(it))
+            && let Some(id) = self.keep(parent, &contents)?
         {
             return Ok(id);
         }
-        let path = self.tar();
-        let mut tar = File::open(&path).map_err(SnapshotError::file("open", &path))?;
+        let path = self.staged().join("tar");
+        let mut tar = self
+            .tar
+            .reader()
+            .map_err(SnapshotError::file("open", &path))?;
+        let known = Known::Before(self.diff_id);
         self.snapshots
-            .unpack_on(parent, &mut tar, (Some(self.diff_id), self.limits))
+            .unpack_on(parent, &mut tar, (known, self.limits))
     }
 
     fn is_worth(&self, contents: &Contents) -> bool {
@@ -215,7 +225,7 @@ impl Received {
 
     /// Writes the index and commits both; nothing where the index cannot be made.
     fn keep(
-        &self,
+        &mut self,
         parent: Option<SnapshotId>,
         contents: &Contents,
     ) -> Result<Option<SnapshotId>, ApplyError> {
@@ -224,6 +234,10 @@ impl Received {
         let Some((tree, index)) = index::of(contents, below, self.size) else {
             return Ok(None);
         };
+        let path = self.staged().join("tar");
+        self.tar
+            .settle()
+            .map_err(SnapshotError::file("write", &path))?;
         let path = self.staged().join("index");
         fs::write(&path, index).map_err(SnapshotError::file("write", &path))?;
         let committed = commit_staged(
@@ -237,10 +251,6 @@ impl Received {
 
     fn staged(&self) -> PathBuf {
         self.tmp.path().join("snapshot")
-    }
-
-    fn tar(&self) -> PathBuf {
-        self.staged().join("tar")
     }
 }
 
@@ -258,7 +268,7 @@ pub(crate) fn probe(directory: &Path) -> io::Result<()> {
 struct Kept<'a> {
     input: &'a mut dyn Read,
     hash: Sha256,
-    file: File,
+    spool: Spool,
     size: u64,
     /// Why no more could be kept.
     failure: Option<io::Error>,
@@ -268,7 +278,7 @@ impl Read for Kept<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let length = self.input.read(out)?;
         self.hash.update(&out[..length]);
-        if let Err(error) = self.file.write_all(&out[..length]) {
+        if let Err(error) = self.spool.write_all(&out[..length]) {
             let kind = error.kind();
             self.failure = Some(error);
             return Err(kind.into());

@@ -15,7 +15,7 @@ use store::{SnapshotId, Store, StoreError, TmpDir};
 use crate::mount::{self, Mounting, Overlay, Place, Writes};
 use crate::overlay;
 use crate::owner;
-use crate::packed::{self, Packing};
+use crate::packed::{self, Packing, Spooled};
 use crate::tree::{Merged, Tree, TreeError};
 use crate::walk::WalkError;
 
@@ -94,6 +94,8 @@ pub struct Snapshots {
     limits: Arc<Limits>,
     remembered: Arc<Mutex<Remembered>>,
     mounts_indexes: Arc<OnceLock<bool>>,
+    /// Of layers that came and are on no chain yet.
+    pub(crate) spooled: Spooled,
     pub(crate) ways: Arc<Ways>,
 }
 
@@ -150,6 +152,7 @@ impl Snapshots {
             limits: Arc::new(limits),
             remembered: Arc::default(),
             mounts_indexes: Arc::default(),
+            spooled: Spooled::default(),
             ways: Arc::default(),
         }
     }

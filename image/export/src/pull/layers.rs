@@ -164,7 +164,7 @@ enum Came {
     /// Its blob is in the store.
     Blob,
     /// And its tar has been read.
-    Whole(Received, Compression),
+    Whole(Box<Received>, Compression),
 }
 
 impl Fetching<'_> {
@@ -181,7 +181,7 @@ impl Fetching<'_> {
         if self.snapshots.packs() {
             let (received, compression) =
                 stream::receive(self.snapshots, layer, self.blobs, self.watch)?;
-            return Ok(Came::Whole(received, compression));
+            return Ok(Came::Whole(Box::new(received), compression));
         }
         let store = self.snapshots.store();
         fetch_blob(store, (&layer.blob, layer.size), self.blobs, self.watch)?;
