@@ -77,7 +77,7 @@ impl Needles {
         let mut patterns: Vec<Vec<u8>> = Vec::new();
         let mut all = Vec::new();
         for (secret, is_certain, value) in values {
-            for part in parts(&value) {
+            for part in parts(&without_public(&value)) {
                 for (written, pattern) in writings(part) {
                     if patterns.contains(&pattern) {
                         continue;
@@ -163,6 +163,36 @@ impl<'a> Searcher<'a> {
         let first: Vec<&Needle> = needles.filter(|it| told.insert(&it.secret)).collect();
         first.into_iter()
     }
+}
+
+/// A value without what everybody may read: certificates, of which many an image has the same, and public keys. People
+/// lend a step whom it shall trust as they lend it a password.
+fn without_public(value: &[u8]) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let mut lines = value.split_inclusive(|byte| *byte == b'\n');
+    while let Some(line) = lines.next() {
+        let end = public_label(line).map(|label| [b"-----END ", label, b"-----"].concat());
+        let is_end = |line: &[u8]| end.as_ref().is_some_and(|it| line.starts_with(it));
+        // One that does not end is no certificate.
+        match lines.clone().position(is_end) {
+            Some(position) => drop(lines.nth(position)),
+            None => rest.extend_from_slice(line),
+        }
+    }
+    rest
+}
+
+/// What begins here, if it is something public (RFC 7468).
+fn public_label(line: &[u8]) -> Option<&[u8]> {
+    const PUBLIC: [&[u8]; 4] = [
+        b"CERTIFICATE",
+        b"CERTIFICATE REQUEST",
+        b"CRL",
+        b"PUBLIC KEY",
+    ];
+    let line = line.trim_ascii().strip_prefix(b"-----BEGIN ")?;
+    let label = line.strip_suffix(b"-----")?;
+    PUBLIC.iter().any(|it| label.ends_with(it)).then_some(label)
 }
 
 /// The value, and the words in it that look like keys: a file of settings is copied line by line.
@@ -296,6 +326,22 @@ mod tests {
             "registry=https://npm.example/\n//npm.example/:_authToken=npm_0123456789abcdef01\n";
         check(settings, b"TOKEN=npm_0123456789abcdef01", Some(""));
         check(settings, b"registry=https://npm.example/", None);
+    }
+
+    #[test]
+    fn certificates_are_no_secrets_and_what_stands_beside_them_is() {
+        let block = |label: &str, text: &str| {
+            format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+        };
+        let public = "MIIBszCCAVmgAwIBAgIUd0Yy3";
+        let private = "MHcCAQEEIIrYSSNQFaA2Hwf1";
+        let certificate = block("CERTIFICATE", public);
+        assert!(needles(&(certificate.clone() + &block("EC PUBLIC KEY", public))).is_none());
+        let both = certificate.clone() + &block("EC PRIVATE KEY", private);
+        check(&both, public.as_bytes(), None);
+        check(&both, private.as_bytes(), Some(""));
+        let cut = certificate.replace("-----END", "----- END");
+        check(&cut, public.as_bytes(), Some(""));
     }
 
     #[test]
