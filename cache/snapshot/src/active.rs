@@ -13,10 +13,10 @@ use store::{NewSnapshot, SnapshotId, TmpDir};
 
 use crate::copies::Copied;
 use crate::layer::{Layer, Written};
-use crate::mount::{self, Writes};
+use crate::mount::{self, Place, Writes};
 use crate::overlay;
 use crate::owner;
-use crate::snapshots::{SnapshotError, Snapshots, open_directory, open_place};
+use crate::snapshots::{MOST_LAYERS, SnapshotError, Snapshots, open_directory, open_place};
 use crate::tree::{Entry, Kind, Tree};
 use crate::walk::{Origin, Walk};
 
@@ -69,13 +69,26 @@ impl Active {
     /// Everything that holds the mount must be gone before [`Active::commit`], and while it is there
     /// nothing else may write into [`Active::upper`].
     pub fn mount(&self) -> Result<OwnedFd, SnapshotError> {
+        self.mount_on(None)
+    }
+
+    /// The same, for the root of a process: with places for what every process is given to see, where the
+    /// chain has none of its own. They never are in the layer.
+    pub fn mount_root(&self) -> Result<OwnedFd, SnapshotError> {
+        self.mount_on(self.snapshots.floor())
+    }
+
+    fn mount_on(&self, floor: Option<Place>) -> Result<OwnedFd, SnapshotError> {
         self.mounted.store(true, Ordering::Relaxed);
         if self.snapshots.is_copying() {
             return self.mount_copy();
         }
-        let layers = self.snapshots.open_layers(self.parent)?;
+        let mut layers = self.snapshots.open_layers(self.parent)?;
         if layers.is_empty() {
             return bind(&self.upper());
+        }
+        if layers.len() < MOST_LAYERS {
+            layers.extend(floor);
         }
         let writes = Writes {
             upper: open_place(self.upper())?,

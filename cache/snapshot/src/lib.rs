@@ -26,6 +26,7 @@ mod copies;
 mod diff;
 mod erofs;
 mod files;
+mod floor;
 pub mod layer;
 mod local;
 mod mount;

@@ -96,6 +96,8 @@ pub struct Snapshots {
     mounts_indexes: Arc<OnceLock<bool>>,
     /// Of layers that came and are on no chain yet.
     pub(crate) spooled: Spooled,
+    /// What is below the root of every process, where it could be made.
+    pub(crate) floor: Arc<OnceLock<Option<Arc<OwnedFd>>>>,
     pub(crate) ways: Arc<Ways>,
 }
 
@@ -153,6 +155,7 @@ impl Snapshots {
             remembered: Arc::default(),
             mounts_indexes: Arc::default(),
             spooled: Spooled::default(),
+            floor: Arc::default(),
             ways: Arc::default(),
         }
     }

@@ -161,7 +161,7 @@ pub fn run(snapshots: &Snapshots, request: Request, notice: &dyn Fn(&str)) -> Re
     let attachment = attach_network(&networks, request.network)?;
     tell_reach(&attachment, notice);
     let active = snapshots.prepare(request.top)?;
-    let mut spec = spec(&request, &claim.record, args, active.mount()?)?;
+    let mut spec = spec(&request, &claim.record, args, active.mount_root()?)?;
     spec.hosts = Some(hosts(
         &spec.hostname,
         &request.extra_hosts,

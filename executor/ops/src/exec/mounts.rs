@@ -193,7 +193,10 @@ impl<'a> Mounts<'a> {
             return Ok((self.ops.snapshots.view(top)?, part));
         }
         let layer = self.ops.snapshots.prepare(top)?;
-        let tree = layer.mount()?;
+        let tree = match mount.target.as_str() {
+            "/" => layer.mount_root()?,
+            _ => layer.mount()?,
+        };
         match mount.output {
             true => self.outputs.push(layer),
             false => self.held.push(Held::Layer(layer)),

@@ -79,6 +79,7 @@ const CLASSES: &[Class] = &[
         Rot::Unseen,
     ),
     class("layer", "snapshots", "", What::Directory, Rot::Unseen),
+    class("file of the floor", "floor", "", What::File, Rot::Seen),
     class("file of a cache mount", "mounts", "", What::File, Rot::Seen),
     class("cache mount", "mounts", "", What::Directory, Rot::Seen),
     class("memory of files", "stat", "", What::File, Rot::Seen),
