@@ -319,8 +319,14 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what is in a directory. Its not being there, or being something else, is fine.
+/// Removes what is in a directory. Its not being there is fine, and so is something else in its place, above all a link,
+/// which is followed nowhere.
 fn remove_contents(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(()),
+    }
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_directories(path)?;
@@ -328,18 +334,7 @@ fn remove_contents(path: &Path) -> io::Result<()> {
         }
         other => other,
     };
-    match entries {
-        Ok(mut entries) => entries.try_for_each(|entry| remove_tree(&entry?.path())),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    entries?.try_for_each(|entry| remove_tree(&entry?.path()))
 }
 
 fn open_directories(path: &Path) -> io::Result<()> {
@@ -364,14 +359,20 @@ mod tests {
         let work = root.path().join("tmp/1-1-0/7");
         fs::create_dir_all(&work).unwrap();
         fs::write(work.join("file"), "half").unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("file"), "the host's").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), root.path().join("tmp/link")).unwrap();
         // Whoever sweeps may be killed after any of it; the next one finds the sign again.
         for _ in 0..2 {
             let dead = store.read("sweep", |connection| sweep(root.path(), connection));
-            let dead = dead.unwrap();
-            assert_eq!(dead, [root.path().join("tmp/dead-1-1-0")]);
+            let mut dead = dead.unwrap();
+            dead.sort();
+            let names = ["tmp/dead-1-1-0", "tmp/dead-link"];
+            assert_eq!(dead, names.map(|name| root.path().join(name)));
             assert_eq!(fs::read_dir(&dead[0]).unwrap().count(), 0);
         }
         drop(Store::open(root.path()).unwrap());
         assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
+        assert!(elsewhere.path().join("file").exists());
     }
 }
