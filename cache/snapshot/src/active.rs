@@ -69,16 +69,16 @@ impl Active {
     /// Everything that holds the mount must be gone before [`Active::commit`], and while it is there
     /// nothing else may write into [`Active::upper`].
     pub fn mount(&self) -> Result<OwnedFd, SnapshotError> {
-        self.mount_on(None)
+        self.mount_on(|| None)
     }
 
     /// The same, for the root of a process: with places for what every process is given to see, where the
     /// chain has none of its own. They never are in the layer.
     pub fn mount_root(&self) -> Result<OwnedFd, SnapshotError> {
-        self.mount_on(self.snapshots.floor())
+        self.mount_on(|| self.snapshots.floor())
     }
 
-    fn mount_on(&self, floor: Option<Place>) -> Result<OwnedFd, SnapshotError> {
+    fn mount_on(&self, floor: impl FnOnce() -> Option<Place>) -> Result<OwnedFd, SnapshotError> {
         self.mounted.store(true, Ordering::Relaxed);
         if self.snapshots.is_copying() {
             return self.mount_copy();
@@ -88,7 +88,7 @@ impl Active {
             return bind(&self.upper());
         }
         if layers.len() < MOST_LAYERS {
-            layers.extend(floor);
+            layers.extend(floor());
         }
         let writes = Writes {
             upper: open_place(self.upper())?,

@@ -276,9 +276,7 @@ impl Drop for TmpDir {
         if self.path.as_os_str().is_empty() {
             return;
         }
-        if let Err(error) = remove_tree(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "left to the next sweep");
-        }
+        remove_or_leave(&self.path);
     }
 }
 
@@ -298,6 +296,13 @@ pub(crate) fn remove_any(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => remove_tree(path),
         other => other,
+    }
+}
+
+/// Removes a tree of work; what cannot be removed is left to the next sweep.
+pub(crate) fn remove_or_leave(path: &Path) {
+    if let Err(error) = remove_tree(path) {
+        tracing::debug!(path = %path.display(), %error, "left to the next sweep");
     }
 }
 

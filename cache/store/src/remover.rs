@@ -3,11 +3,11 @@
 //! Removing an empty directory can take longer than all else about a step that does nothing: a file system without
 //! a journal that tells the disk what it frees waits for the disk's answer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use crate::owner::remove_tree;
+use crate::owner::remove_or_leave;
 
 /// The thread, which ends when this is dropped and all is removed.
 pub(crate) struct Remover {
@@ -34,7 +34,7 @@ impl Remover {
             None => Some(path),
         };
         if let Some(path) = refused {
-            remove(&path);
+            remove_or_leave(&path);
         }
     }
 }
@@ -50,11 +50,5 @@ impl Drop for Remover {
 }
 
 fn serve(paths: &Receiver<PathBuf>) {
-    paths.iter().for_each(|path| remove(&path));
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = remove_tree(path) {
-        tracing::debug!(path = %path.display(), %error, "left to the next sweep");
-    }
+    paths.iter().for_each(|path| remove_or_leave(&path));
 }

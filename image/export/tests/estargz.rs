@@ -115,14 +115,12 @@ struct Layout {
 
 fn save(fixture: &Fixture, name: &str) -> Layout {
     let path = fixture.path(name);
-    export::save(
-        &fixture.snapshots,
-        &["app:v1"],
-        &options(),
-        Output::Layout(&path),
-    )
-    .unwrap();
+    save_to(fixture, Output::Layout(&path));
     read(&path)
+}
+
+fn save_to(fixture: &Fixture, output: Output<'_>) {
+    export::save(&fixture.snapshots, &["app:v1"], &options(), output).unwrap();
 }
 
 fn read(layout: &Path) -> Layout {
@@ -321,25 +319,12 @@ fn rayon_pool(threads: usize) -> rayon::ThreadPool {
 #[test]
 fn a_layer_that_has_a_table_keeps_it() {
     let here = fixture(&tar_of_all_kinds());
-    let path = here.path("layout");
-    export::save(
-        &here.snapshots,
-        &["app:v1"],
-        &options(),
-        Output::Layout(&path),
-    )
-    .unwrap();
+    let first = save(&here, "layout");
     let there = Fixture::new();
     let archive = here.path("layout.tar");
-    export::save(
-        &here.snapshots,
-        &["app:v1"],
-        &options(),
-        Output::File(&archive),
-    )
-    .unwrap();
+    save_to(&here, Output::File(&archive));
     let loaded = export::load(&there.snapshots, fs::File::open(&archive).unwrap(), &[]).unwrap();
-    let (first, again) = (read(&path), save(&there, "again"));
+    let again = save(&there, "again");
     assert_eq!(loaded[0].id.to_string(), first.manifest["config"]["digest"]);
     assert_eq!(first.config, again.config);
     let digests = |it: &Layout| it.manifest["layers"][0]["digest"].clone();
@@ -353,15 +338,8 @@ fn a_layer_that_has_a_table_keeps_it() {
 #[test]
 fn those_who_know_no_tables_read_an_ordinary_layer() {
     let here = fixture(&tar_of_all_kinds());
-    let path = here.path("layout");
-    export::save(
-        &here.snapshots,
-        &["app:v1"],
-        &options(),
-        Output::Layout(&path),
-    )
-    .unwrap();
-    let source = format!("oci:{}:v1", path.display());
+    let saved = save(&here, "layout");
+    let source = format!("oci:{}:v1", here.path("layout").display());
     let bundle = here.path("copy");
     let copied = Command::new("skopeo")
         .args(["copy", "--insecure-policy", &source])
@@ -370,7 +348,7 @@ fn those_who_know_no_tables_read_an_ordinary_layer() {
         .unwrap();
     assert!(copied.status.success(), "{copied:?}");
     let packed = here.path("layer");
-    fs::write(&packed, &read(&path).layers[0]).unwrap();
+    fs::write(&packed, &saved.layers[0]).unwrap();
     let listed = Command::new("tar")
         .arg("-tzf")
         .arg(&packed)
