@@ -2,7 +2,7 @@
 //
 //   storm ROUNDS SEED    makes that many system calls with senseless numbers and arguments
 //   exhaust              takes as much as it gets of what the machine has only so much of, and says what stopped it
-//   exchange ONE OTHER   exchanges two names over and over, until it is ended
+//   exchange ONE OTHER   exchanges two names over and over, until it is ended; fails if it never could
 //   listen NAME          listens on an abstract socket; `connect NAME` asks whether it is there
 //   sniff DIRECTORY      looks at all packets that pass, from when `started` is there until `sent` is
 //   send DIRECTORY IP... sends packets that nobody else should see, from `started` on, and says `sent`
@@ -145,12 +145,22 @@ static void say(const char *what, long answer) {
     printf("%s: %s\n", what, answer < 0 ? strerrorname_np(errno) : "done");
 }
 
+static volatile sig_atomic_t ended;
+static void end(int signal) { (void)signal, ended = 1; }
+
 static int exchange(const char *one, const char *other) {
     // Not longer than whoever started it.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (state = 88172645463325252u;; usleep(next() % 300))
-        if (renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) != 0)
+    signal(SIGTERM, end);
+    long exchanged = 0;
+    for (state = 88172645463325252u; !ended; usleep(next() % 300)) {
+        if (renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0)
+            exchanged++;
+        // One of them may be on its way to being made anew.
+        else if (errno != ENOENT)
             return perror("exchange"), 1;
+    }
+    return exchanged == 0;
 }
 
 static socklen_t abstract(struct sockaddr_un *address, const char *name) {
