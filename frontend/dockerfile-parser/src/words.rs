@@ -10,7 +10,7 @@ mod shell_pattern;
 
 use std::collections::BTreeSet;
 
-use lexer::{Escapes, Lexer, Quotes, Style};
+use lexer::{Escapes, Lexer, Quotes, Splitting, Style};
 pub use shell_pattern::PatternError;
 
 /// Gives the value of a variable; `None` where it is not set.
@@ -97,12 +97,23 @@ pub enum ExpandReason {
 
 /// Expands `word`: one text comes out, blanks in it are kept.
 pub fn expand(word: &str, lookup: &Lookup<'_>, escape: char) -> Result<Expansion, ExpandError> {
+    // Most words are this plain.
+    if !word.contains(['$', '\'', '"', escape]) {
+        return Ok(Expansion {
+            text: word.to_owned(),
+            ..Expansion::default()
+        });
+    }
     run(word, lookup, Style::new(escape)).map(into_expansion)
 }
 
 /// Expands `word` and splits the result where unquoted blanks are, those of values included.
 pub fn expand_words(word: &str, lookup: &Lookup<'_>, escape: char) -> Result<Words, ExpandError> {
-    run(word, lookup, Style::new(escape)).map(|it| Words {
+    let style = Style {
+        splitting: Splitting::AtBlanks,
+        ..Style::new(escape)
+    };
+    run(word, lookup, style).map(|it| Words {
         words: it.words,
         used: it.used,
         unset: it.unset,
@@ -174,6 +185,7 @@ pub(crate) fn written_words(line: &str) -> Result<Vec<String>, ExpandError> {
         quotes: Quotes::Keep,
         escapes: Escapes::Keep,
         keep_unset: true,
+        splitting: Splitting::AtBlanks,
         ..Style::new('\\')
     };
     run(line, &|_| None, style).map(|it| it.words)
@@ -183,6 +195,7 @@ pub(crate) fn written_words(line: &str) -> Result<Vec<String>, ExpandError> {
 pub(crate) fn delimiter_words(text: &str) -> Result<(Vec<String>, Vec<String>), ExpandError> {
     let bare = Style {
         keep_unset: true,
+        splitting: Splitting::AtBlanks,
         ..Style::new('\\')
     };
     let quoted = Style {

@@ -48,12 +48,12 @@ const KEYS: [&str; 2] = ["name", "required"];
 pub(crate) fn read(text: &str) -> Result<Device, DeviceError> {
     let (mut name, mut required) = (None, false);
     for field in mount::fields(text).map_err(DeviceError::List)? {
-        let named = match (field.key.as_str(), &field.value) {
+        let named = match (&*field.key, &field.value) {
             ("required", value) => {
                 required = is_true(value.as_deref())?;
                 continue;
             }
-            ("name", Some(value)) => value.clone(),
+            ("name", Some(value)) => value.to_string(),
             // A name has a `=` of its own.
             _ if name.is_none() => field.text().to_owned(),
             (key, _) => {

@@ -59,6 +59,21 @@ pub enum PlanErrorKind {
     /// References made of variables nest without end in sight.
     #[error("stages refer to each other through variables more than {0} deep")]
     Nesting(usize),
+    /// Variables and history, which are repeated in every `RUN` and every stage, become too long; in MiB.
+    #[error(
+        "variables and history come to more than {0} MiB: each RUN repeats the variables in scope, and each FROM of a stage its history; set fewer variables before RUNs"
+    )]
+    TooMuch(usize),
+    /// A path that is longer than the kernel takes.
+    #[error("{what} comes to a path of {length} bytes: the kernel takes at most {most}")]
+    PathLength {
+        /// The instruction.
+        what: &'static str,
+        /// How long the path is.
+        length: usize,
+        /// How long it can be.
+        most: usize,
+    },
     /// `COPY --from` names a stage that comes later.
     #[error(
         "cannot copy from stage {from:?}, it needs to be defined before current stage {stage:?}"

@@ -1,7 +1,9 @@
 //! The whole of a build while it is lowered: stages that are done, the graph, what was noticed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use dockerfile_parser::ignore::Patterns;
 use dockerfile_parser::words::Expansion;
 use dockerfile_parser::{Dockerfile, InstructionKind, Span, words};
 use llb::op::{LocalSource, Source};
@@ -21,6 +23,10 @@ use crate::{
 
 /// References through variables that may stand in each other: each is a recursion.
 const MAX_NESTING: usize = 32;
+
+/// How many bytes variables and history come to, counted wherever they are repeated: in every `RUN`, and
+/// in every stage that begins with another one.
+const MAX_REPEATED: usize = 256 << 20;
 
 /// The session's name for the build context.
 pub(crate) const CONTEXT: &str = "context";
@@ -47,9 +53,15 @@ pub(crate) struct Lowering<'a> {
     bases: HashMap<(String, Platform), BaseImage>,
     froms: Vec<from::From>,
     done: Vec<Option<State>>,
+    /// What `.dockerignore` keeps out.
+    pub(crate) ignored: Patterns,
     /// What is needed of the directories that the session lends, by their names there.
     local_paths: BTreeMap<String, BTreeSet<String>>,
+    /// The build context, once something needs it.
+    context: Option<Input>,
     nesting: usize,
+    /// See [`Self::spend`].
+    spent: usize,
     /// Whether the file may use what only rbuild has.
     pub(crate) labs: bool,
 }
@@ -109,8 +121,12 @@ impl<'a> Lowering<'a> {
             bases: HashMap::new(),
             froms: Vec::with_capacity(stages),
             done: vec![None; stages],
+            // A rule that is no rule is reported by whoever read the file.
+            ignored: Patterns::new(&options.ignore).unwrap_or_default(),
             local_paths: BTreeMap::new(),
+            context: None,
             nesting: 0,
+            spent: 0,
             labs: frontend::is_labs(dockerfile, options),
         })
     }
@@ -130,7 +146,7 @@ impl<'a> Lowering<'a> {
 
     /// The plan of stage `target`, after [`Self::run`].
     pub(crate) fn finish(&mut self, target: usize) -> Result<Plan, PlanError> {
-        let state = self.stage(target)?.clone();
+        let state = self.stage(target)?.clone().finished();
         let mut image = state.image;
         image.config.labels.extend(self.options.labels.clone());
         let used_build_args = self.used_build_args()?;
@@ -316,18 +332,33 @@ impl<'a> Lowering<'a> {
 
     /// The build context, of which `path` is needed.
     pub(crate) fn context(&mut self, path: &str) -> Input {
-        let source = LocalSource {
-            name: CONTEXT.to_owned(),
-            ignore: self.options.ignore.clone(),
-        };
-        self.local(source, path, "[internal] load build context")
+        let input = self.context.unwrap_or_else(|| {
+            let source = LocalSource {
+                name: CONTEXT.to_owned(),
+                ignore: self.options.ignore.clone(),
+            };
+            let name = "[internal] load build context";
+            self.source(Source::Local(source), name, None)
+        });
+        self.context = Some(input);
+        self.need(CONTEXT, path);
+        input
     }
 
     /// A directory that the session lends, of which `path` is needed, as a vertex called `name`.
     pub(crate) fn local(&mut self, source: LocalSource, path: &str, name: &str) -> Input {
-        let paths = self.local_paths.entry(source.name.clone()).or_default();
-        paths.insert(path.to_owned());
+        self.need(&source.name, path);
         self.source(Source::Local(source), name, None)
+    }
+
+    /// Notes that `path` is needed of the directory that the session calls `name`.
+    fn need(&mut self, name: &str, path: &str) {
+        if !self.local_paths.contains_key(name) {
+            self.local_paths.insert(name.to_owned(), BTreeSet::new());
+        }
+        if let Some(paths) = self.local_paths.get_mut(name) {
+            paths.insert(path.to_owned());
+        }
     }
 
     /// What comes from outside as a vertex called `name`, which `span` asks for.
@@ -391,7 +422,27 @@ impl<'a> Lowering<'a> {
         step: &Step<'_>,
         summary: Option<&str>,
     ) -> String {
-        let written = &step.instruction.original;
+        let text = self.shown(state, step);
+        let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((&text, ""));
+        let trigger = if step.is_trigger { "ONBUILD " } else { "" };
+        let length = summary.map_or(0, |it| it.len() + 3);
+        let mut name = String::with_capacity(trigger.len() + text.len() + length);
+        name.push_str(trigger);
+        name.extend(keyword.chars().flat_map(char::to_uppercase));
+        name.push(' ');
+        name.push_str(rest.trim());
+        if let Some(summary) = summary {
+            name.extend([" (", summary, ")"]);
+        }
+        name
+    }
+
+    /// What `step` says, with the variables that have a value; what names say is a secret is not shown.
+    fn shown<'b>(&self, state: &State, step: &Step<'b>) -> Cow<'b, str> {
+        let written = step.instruction.original.as_str();
+        if !written.contains('$') {
+            return Cow::Borrowed(written);
+        }
         let value = |name: &str| {
             let masked = rule::is_secret(name).then(|| "xxxxx".to_owned());
             state
@@ -400,15 +451,20 @@ impl<'a> Lowering<'a> {
                 .map(|it| masked.unwrap_or_else(|| it.to_owned()))
         };
         let expanded = words::expand_for_display(written, &value, step.escape);
-        let text = expanded.map_or_else(|_| written.clone(), |it| it.text);
-        let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((&text, ""));
-        let trigger = if step.is_trigger { "ONBUILD " } else { "" };
-        let summary = summary.map(|it| format!(" ({it})")).unwrap_or_default();
-        format!(
-            "{trigger}{} {}{summary}",
-            keyword.to_uppercase(),
-            rest.trim()
-        )
+        expanded.map_or(Cow::Borrowed(written), |it| Cow::Owned(it.text))
+    }
+
+    /// Counts `bytes` that `span` makes of what stood before it: a few lines can come to far more than
+    /// a machine has.
+    pub(crate) fn spend(&mut self, bytes: usize, span: Span) -> Result<(), PlanError> {
+        self.spent += bytes;
+        match self.spent > MAX_REPEATED {
+            true => Err(PlanError::at(
+                span,
+                PlanErrorKind::TooMuch(MAX_REPEATED >> 20),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// `word` of `step`, which names a stage or an image: global `ARG`s are in its scope too.
@@ -421,17 +477,12 @@ impl<'a> Lowering<'a> {
         if !word.contains(['$', '"', '\'', '\\']) {
             return Ok(word.to_owned());
         }
-        let mut env = self.globals.clone();
-        for line in state.env.lines() {
-            let (key, value) = line.split_once('=').unwrap_or((&line, ""));
-            env.set(key, value);
-        }
-        let expanded = Expander {
-            env: &env,
-            escape: step.escape,
-        }
-        .word(word)
-        .map_err(|error| PlanError::at(step.span, PlanErrorKind::Expand(error)))?;
+        let value = |name: &str| {
+            let value = state.env.get(name).or_else(|| self.globals.get(name));
+            value.map(str::to_owned)
+        };
+        let expanded = words::expand(word, &value, step.escape)
+            .map_err(|error| PlanError::at(step.span, PlanErrorKind::Expand(error)))?;
         for name in &expanded.unset {
             self.lint.undefined_var(name, state, step);
         }

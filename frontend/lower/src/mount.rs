@@ -1,5 +1,7 @@
 //! What `RUN --mount=…` says (A.3).
 
+use std::borrow::Cow;
+
 use dockerfile_parser::{Case, suggest};
 use llb::op::Sharing;
 
@@ -203,15 +205,15 @@ impl Kind {
 
 /// A key, its value, and the text they stand in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Field {
+pub(crate) struct Field<'a> {
     /// In lower case.
-    pub(crate) key: String,
+    pub(crate) key: Cow<'a, str>,
     /// What stands behind `=`; its variables are expanded between [`fields`] and [`read`].
-    pub(crate) value: Option<String>,
-    text: String,
+    pub(crate) value: Option<Cow<'a, str>>,
+    text: Cow<'a, str>,
 }
 
-impl Field {
+impl Field<'_> {
     /// As written.
     pub(crate) fn text(&self) -> &str {
         &self.text
@@ -219,20 +221,32 @@ impl Field {
 }
 
 /// Cuts `text` into its fields.
-pub(crate) fn fields(text: &str) -> Result<Vec<Field>, MountError> {
-    let field = |text: String| match text.split_once('=') {
-        Some((key, value)) => Field {
-            key: key.to_lowercase(),
-            value: Some(value.to_owned()),
-            text,
-        },
-        None => Field {
-            key: text.to_lowercase(),
-            value: None,
-            text,
-        },
-    };
+pub(crate) fn fields(text: &str) -> Result<Vec<Field<'_>>, MountError> {
     Ok(split_list(text)?.into_iter().map(field).collect())
+}
+
+fn field(text: Cow<'_, str>) -> Field<'_> {
+    let cut = |text: &str| text.find('=').unwrap_or(text.len());
+    let (key, value) = match &text {
+        Cow::Borrowed(text) => {
+            let (key, value) = text.split_at(cut(text));
+            let value = value.get(1..).map(Cow::Borrowed);
+            (lower_case(key), value)
+        }
+        Cow::Owned(text) => {
+            let (key, value) = text.split_at(cut(text));
+            let value = value.get(1..).map(|it| Cow::Owned(it.to_owned()));
+            (Cow::Owned(key.to_lowercase()), value)
+        }
+    };
+    Field { key, value, text }
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    match text.bytes().all(|it| it.is_ascii_lowercase()) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.to_lowercase()),
+    }
 }
 
 /// The names behind `from=` in `text`, read without expansion.
@@ -245,7 +259,7 @@ pub(crate) fn literal_from(text: &str) -> Vec<&str> {
 }
 
 /// Reads what `fields` say, in any order.
-pub(crate) fn read(fields: &[Field]) -> Result<Mount, MountError> {
+pub(crate) fn read(fields: &[Field<'_>]) -> Result<Mount, MountError> {
     let mut mount = Mount {
         kind: kind_of(fields)?,
         from: None,
@@ -263,7 +277,7 @@ pub(crate) fn read(fields: &[Field]) -> Result<Mount, MountError> {
     };
     let mut read_only = None;
     for field in fields {
-        match field.key.as_str() {
+        match &*field.key {
             "type" => {}
             "readonly" | "ro" => read_only = Some(switch(field)?),
             "readwrite" | "rw" => read_only = Some(!switch(field)?),
@@ -275,75 +289,80 @@ pub(crate) fn read(fields: &[Field]) -> Result<Mount, MountError> {
     Ok(mount)
 }
 
-fn kind_of(fields: &[Field]) -> Result<Kind, MountError> {
+fn kind_of(fields: &[Field<'_>]) -> Result<Kind, MountError> {
     let Some(field) = fields.iter().rfind(|it| it.key == "type") else {
         return Ok(Kind::Bind);
     };
     let name = text(field)?;
-    let found = KINDS.iter().find(|(it, _)| *it == name.to_lowercase());
+    let lower = lower_case(name);
+    let found = KINDS.iter().find(|(it, _)| *it == lower);
     found
         .map(|(_, kind)| *kind)
         .ok_or_else(|| MountError::Type {
-            suggestion: suggest(&name, KINDS.map(|(name, _)| name), Case::Insensitive),
-            name,
+            suggestion: suggest(name, KINDS.map(|(name, _)| name), Case::Insensitive),
+            name: name.to_owned(),
         })
 }
 
-fn text(field: &Field) -> Result<String, MountError> {
-    field
-        .value
-        .clone()
-        .ok_or_else(|| MountError::NoValue(field.text.clone()))
+fn text<'a>(field: &'a Field<'_>) -> Result<&'a str, MountError> {
+    let value = field.value.as_deref();
+    value.ok_or_else(|| MountError::NoValue(field.text.to_string()))
+}
+
+/// What stands behind `=`, unless that is nothing.
+fn some_text(field: &Field<'_>) -> Result<Option<String>, MountError> {
+    let value = text(field)?;
+    Ok((!value.is_empty()).then(|| value.to_owned()))
 }
 
 /// A key alone is on; its value is what Go's `strconv.ParseBool` reads.
-fn switch(field: &Field) -> Result<bool, MountError> {
+fn switch(field: &Field<'_>) -> Result<bool, MountError> {
     match field.value.as_deref() {
         None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
         Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some(value) => Err(MountError::Value {
-            key: field.key.clone(),
+            key: field.key.to_string(),
             value: value.to_owned(),
         }),
     }
 }
 
-fn number(field: &Field, radix: u32) -> Result<Option<u32>, MountError> {
+fn number(field: &Field<'_>, radix: u32) -> Result<Option<u32>, MountError> {
     let value = text(field)?;
     let fail = || MountError::Number {
-        key: field.key.clone(),
-        value: value.clone(),
+        key: field.key.to_string(),
+        value: value.to_owned(),
     };
     if value.is_empty() || !value.bytes().all(|it| it.is_ascii_digit()) {
         return Err(fail());
     }
-    u32::from_str_radix(&value, radix)
+    u32::from_str_radix(value, radix)
         .map(Some)
         .map_err(|_| fail())
 }
 
 impl Mount {
-    fn set(&mut self, field: &Field) -> Result<(), MountError> {
-        let known = KEYS.contains(&field.key.as_str());
+    fn set(&mut self, field: &Field<'_>) -> Result<(), MountError> {
+        let known = KEYS.contains(&&*field.key);
         let only = |kinds: &[Kind]| match kinds.contains(&self.kind) {
             true => Ok(()),
             false => Err(MountError::KeyOfType {
-                key: field.key.clone(),
+                key: field.key.to_string(),
                 kind: self.kind.name(),
             }),
         };
-        match field.key.as_str() {
+        match &*field.key {
             "required" => {
                 only(&[Kind::Secret, Kind::Ssh])?;
                 self.required = switch(field)?;
             }
             _ if known && field.value.is_none() => {
-                return Err(MountError::NoValue(field.text.clone()));
+                return Err(MountError::NoValue(field.text.to_string()));
             }
-            "from" => self.from = Some(text(field)?).filter(|it| !it.is_empty()),
-            "source" | "src" => self.source = Some(text(field)?).filter(|it| !it.is_empty()),
-            "target" | "dst" | "destination" => self.target = text(field)?,
-            "id" => self.id = Some(text(field)?).filter(|it| !it.is_empty()),
+            "from" => self.from = some_text(field)?,
+            "source" | "src" => self.source = some_text(field)?,
+            "target" | "dst" | "destination" => self.target = text(field)?.to_owned(),
+            "id" => self.id = some_text(field)?,
             "sharing" => self.sharing = Some(sharing(field)?),
             "size" => {
                 only(&[Kind::Tmpfs])?;
@@ -351,7 +370,7 @@ impl Mount {
             }
             "env" => {
                 only(&[Kind::Secret])?;
-                self.env = Some(text(field)?).filter(|it| !it.is_empty());
+                self.env = some_text(field)?;
             }
             "mode" => self.mode = number(field, 8)?,
             "uid" => self.uid = number(field, 10)?,
@@ -360,7 +379,7 @@ impl Mount {
                 let suggestion = suggest(key, KEYS, Case::Insensitive);
                 return Err(MountError::Key {
                     key: key.to_owned(),
-                    field: field.text.clone(),
+                    field: field.text.to_string(),
                     suggestion,
                 });
             }
@@ -394,21 +413,22 @@ impl Mount {
     }
 }
 
-fn sharing(field: &Field) -> Result<Sharing, MountError> {
+fn sharing(field: &Field<'_>) -> Result<Sharing, MountError> {
     let name = text(field)?;
-    let found = SHARING.iter().find(|(it, _)| *it == name.to_lowercase());
+    let lower = lower_case(name);
+    let found = SHARING.iter().find(|(it, _)| *it == lower);
     found.map(|(_, it)| *it).ok_or_else(|| MountError::Sharing {
-        suggestion: suggest(&name, SHARING.map(|(name, _)| name), Case::Insensitive),
-        name,
+        suggestion: suggest(name, SHARING.map(|(name, _)| name), Case::Insensitive),
+        name: name.to_owned(),
     })
 }
 
 /// Bytes in docker's notation: `64m`, `1.5GiB`, `1024`.
-fn size(field: &Field) -> Result<u64, MountError> {
+fn size(field: &Field<'_>) -> Result<u64, MountError> {
     let value = text(field)?;
-    parse_size(&value).ok_or(MountError::Value {
-        key: field.key.clone(),
-        value,
+    parse_size(value).ok_or_else(|| MountError::Value {
+        key: field.key.to_string(),
+        value: value.to_owned(),
     })
 }
 
@@ -441,18 +461,21 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// The fields of a line of comma-separated values (RFC 4180, as Go's `encoding/csv` reads it).
-fn split_list(text: &str) -> Result<Vec<String>, MountError> {
+fn split_list(text: &str) -> Result<Vec<Cow<'_, str>>, MountError> {
     let mut fields = Vec::new();
     let mut rest = text;
     loop {
         let (field, behind) = match rest.strip_prefix('"') {
-            Some(quoted) => quoted_field(quoted)?,
+            Some(quoted) => {
+                let (field, behind) = quoted_field(quoted)?;
+                (Cow::Owned(field), behind)
+            }
             None => {
                 let end = rest.find(',').unwrap_or(rest.len());
                 if rest[..end].contains('"') {
                     return Err(MountError::List("bare \" in non-quoted field"));
                 }
-                (rest[..end].to_owned(), &rest[end..])
+                (Cow::Borrowed(&rest[..end]), &rest[end..])
             }
         };
         fields.push(field);
@@ -484,6 +507,8 @@ fn quoted_field(text: &str) -> Result<(String, &str), MountError> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::{Kind, Mount, MountError, fields, literal_from, parse_size, read, split_list};
 
     fn mount(text: &str) -> Result<Mount, MountError> {
@@ -587,7 +612,7 @@ mod tests {
     fn fields_can_be_quoted() {
         assert_eq!(
             split_list(r#""target=/a,b",ro,"x=""y""""#),
-            Ok(["target=/a,b", "ro", "x=\"y\""].map(str::to_owned).to_vec())
+            Ok(["target=/a,b", "ro", "x=\"y\""].map(Cow::from).to_vec())
         );
         assert_eq!(
             split_list("\"a"),

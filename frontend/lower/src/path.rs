@@ -1,19 +1,23 @@
 //! Paths in an image: always `/`-separated, cleaned as Go's `path.Clean` does.
 
+/// How long a path can be that the kernel is given, its terminating zero not counted.
+pub(crate) const LONGEST: usize = 4095;
+
 /// `path` below `directory` unless it is absolute, cleaned: no `.`, no `..`, no `/` at the end.
 pub(crate) fn join(directory: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
     let below = if path.starts_with('/') { "" } else { directory };
+    let mut joined = String::with_capacity(below.len() + path.len() + 2);
     for part in below.split('/').chain(path.split('/')) {
         match part {
             "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
+            ".." => joined.truncate(joined.rfind('/').unwrap_or(0)),
+            part => joined.extend(["/", part]),
         }
     }
-    format!("/{}", parts.join("/"))
+    if joined.is_empty() {
+        joined.push('/');
+    }
+    joined
 }
 
 /// Like [`join`], and a `/` at the end of `path` stays: it says that a directory is meant (G55).

@@ -1,16 +1,20 @@
 //! What variables are worth.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dockerfile_parser::words;
 
 use crate::{Options, SOURCE_DATE_EPOCH};
 
 /// Variables with their values, in the order in which they were first set (G42).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Env {
-    entries: Vec<(String, String)>,
+    /// `KEY=value`; who asks for them shares them until one is set.
+    lines: Arc<Vec<String>>,
     positions: BTreeMap<String, usize>,
+    /// See [`Self::size`].
+    size: usize,
 }
 
 impl Env {
@@ -26,33 +30,46 @@ impl Env {
 
     /// The value of `key`.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.positions
-            .get(key)
-            .map(|&it| self.entries[it].1.as_str())
+        let line = &self.lines[*self.positions.get(key)?];
+        Some(&line[key.len() + 1..])
     }
 
     /// Sets `key`, in its old place where it has one.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
+        let line = [key, "=", value].concat();
+        self.size += size(&line);
+        let lines = Arc::make_mut(&mut self.lines);
         if let Some(&position) = self.positions.get(key) {
-            value.clone_into(&mut self.entries[position].1);
+            self.size -= size(&lines[position]);
+            lines[position] = line;
             return;
         }
-        self.positions.insert(key.to_owned(), self.entries.len());
-        self.entries.push((key.to_owned(), value.to_owned()));
+        self.positions.insert(key.to_owned(), lines.len());
+        lines.push(line);
     }
 
     /// The names of the variables.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(key, _)| key.as_str())
+        let key = |line: &'_ String| {
+            line.split_once('=')
+                .map_or(line.len(), |(key, _)| key.len())
+        };
+        self.lines.iter().map(move |line| &line[..key(line)])
     }
 
     /// `KEY=value` for each.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.entries
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect()
+    pub(crate) fn lines(&self) -> &Arc<Vec<String>> {
+        &self.lines
     }
+
+    /// About how many bytes of memory [`Self::lines`] take.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+}
+
+fn size(line: &str) -> usize {
+    line.len() + 2 * size_of::<String>()
 }
 
 /// The variables that say for what and on what is built (A.7).

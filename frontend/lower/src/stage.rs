@@ -1,5 +1,7 @@
 //! The stages of a file as they are written, before anything is known of their content.
 
+use std::collections::HashMap;
+
 use dockerfile_parser::{Dockerfile, Instruction, InstructionKind};
 
 use crate::{PlanError, PlanErrorKind};
@@ -28,6 +30,8 @@ pub(crate) struct Declarations<'a> {
     pub(crate) globals: &'a [Instruction],
     /// The stages in their order, at least one.
     pub(crate) stages: Vec<Declared<'a>>,
+    /// The numbers of those with a name, by that in lower case.
+    named: HashMap<String, Vec<usize>>,
 }
 
 impl<'a> Declarations<'a> {
@@ -53,10 +57,23 @@ impl<'a> Declarations<'a> {
                 Declared::of(&instructions[start], &instructions[start + 1..end])
             })
             .collect();
-        match stages.is_empty() {
-            true => Err(PlanError::nowhere(PlanErrorKind::Empty)),
-            false => Ok(Self { globals, stages }),
+        if stages.is_empty() {
+            return Err(PlanError::nowhere(PlanErrorKind::Empty));
         }
+        let mut named: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, stage) in stages.iter().enumerate() {
+            if let Some(name) = stage.name {
+                named
+                    .entry(name.to_ascii_lowercase())
+                    .or_default()
+                    .push(index);
+            }
+        }
+        Ok(Self {
+            globals,
+            stages,
+            named,
+        })
     }
 
     /// The stage that the person who builds wants: by name, by number, or the last (G28).
@@ -78,17 +95,19 @@ impl<'a> Declarations<'a> {
 
     /// The last stage before number `before` whose name is `name`, whatever the case (G26).
     pub(crate) fn last_named(&self, name: &str, before: usize) -> Option<usize> {
-        self.stages[..before]
-            .iter()
-            .rposition(|it| it.is_named(name))
+        let named = self.named(name);
+        let earlier = named.partition_point(|it| *it < before);
+        named[..earlier].last().copied()
     }
 
     /// The first stage from number `from` on whose name is `name`.
     pub(crate) fn named_later(&self, name: &str, from: usize) -> Option<usize> {
-        self.stages[from..]
-            .iter()
-            .position(|it| it.is_named(name))
-            .map(|it| it + from)
+        self.named(name).iter().find(|it| **it >= from).copied()
+    }
+
+    fn named(&self, name: &str) -> &[usize] {
+        let named = self.named.get(&name.to_ascii_lowercase());
+        named.map_or(&[], Vec::as_slice)
     }
 
     /// Whether an `ARG` before the first `FROM` declares `name`.
@@ -127,10 +146,5 @@ impl<'a> Declared<'a> {
             as_keyword: as_keyword.as_deref(),
             instructions,
         })
-    }
-
-    /// Whether `name` means this stage.
-    pub(crate) fn is_named(&self, name: &str) -> bool {
-        self.name.is_some_and(|it| it.eq_ignore_ascii_case(name))
     }
 }

@@ -1,6 +1,9 @@
 //! What is known of a stage while its instructions are lowered one after the other.
 
+use std::fmt::Write;
+
 use dockerfile_parser::{Instruction, Span};
+use indexmap::IndexMap;
 use llb::{Input, Metadata, SourceRange};
 use oci::{ImageConfig, Platform};
 
@@ -17,8 +20,10 @@ pub(crate) struct State {
     pub(crate) image: ImageConfig,
     /// The environment of `RUN` and of expansion: the image's, and the `ARG`s in scope (G37).
     pub(crate) env: Env,
+    /// The variables of the image, once an `ENV` has changed them; [`Self::finished`] puts them into it.
+    pub(crate) image_env: Option<Env>,
     /// The `ARG`s in scope, in their order, for the history of `RUN` (G41).
-    pub(crate) args: Vec<(String, Option<String>)>,
+    pub(crate) args: IndexMap<String, Option<String>>,
     /// The layers on top of the base image.
     pub(crate) layers: Vec<Layer>,
     /// Where the entries of the image's history stand; `None` for those of the base image.
@@ -68,6 +73,29 @@ pub(crate) struct Step<'a> {
 }
 
 impl State {
+    /// The variables that the image has, `KEY=value`.
+    pub(crate) fn image_env(&self) -> &[String] {
+        match &self.image_env {
+            Some(env) => env.lines(),
+            None => &self.image.config.env,
+        }
+    }
+
+    /// The image that the stage is if it ends here.
+    pub(crate) fn finished(mut self) -> Self {
+        if let Some(env) = self.image_env.take() {
+            self.image.config.env = env.lines().to_vec();
+        }
+        self
+    }
+
+    /// About how many bytes there are to be copied where another stage begins with this one.
+    pub(crate) fn size(&self) -> usize {
+        let history = self.image.history.iter();
+        let history: usize = history.map(|it| it.created_by.len() + 100).sum();
+        history + 2 * self.env.size()
+    }
+
     /// A name for the next step, `[build  2/10] `, in front of `text`.
     pub(crate) fn step_name(&mut self, text: &str) -> String {
         if self.own.steps == 0 {
@@ -89,9 +117,16 @@ impl State {
         if *steps == 0 {
             return text.to_owned();
         }
-        let width = steps.to_string().len();
+        let width = steps.ilog10() as usize + 1;
         let gap = if label.is_empty() { "" } else { " " };
-        format!("[{platform_label}{label}{gap}{step:>width$}/{steps}] {text}")
+        let brackets = platform_label.len() + label.len() + 2 * width;
+        let mut name = String::with_capacity(brackets + 6 + text.len());
+        // Writing to a text never fails.
+        let _ = write!(
+            name,
+            "[{platform_label}{label}{gap}{step:>width$}/{steps}] {text}"
+        );
+        name
     }
 
     /// What people are told of a vertex that `step` makes.

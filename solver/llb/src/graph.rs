@@ -1,5 +1,6 @@
 //! The graph: vertices, each once, and what they take from each other.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
@@ -71,6 +72,8 @@ pub struct SourceRange {
 pub struct Graph {
     vertices: StableDiGraph<Vertex, usize>,
     by_digest: HashMap<Key, VertexId>,
+    /// Where an op is written down to be hashed.
+    scratch: Vec<u8>,
 }
 
 impl Graph {
@@ -85,15 +88,15 @@ impl Graph {
             self.vertices[known.0].metadata.ignore_cache |= metadata.ignore_cache;
             return known;
         }
-        let sources: Vec<NodeIndex> = inputs.iter().map(|input| input.vertex.0).collect();
         let id = VertexId(self.vertices.add_node(Vertex {
             op,
             inputs,
             metadata,
             digest,
         }));
-        for (position, source) in sources.into_iter().enumerate() {
-            self.vertices.add_edge(source, id.0, position);
+        for position in 0..self.vertices[id.0].inputs.len() {
+            let source = self.vertices[id.0].inputs[position].vertex;
+            self.vertices.add_edge(source.0, id.0, position);
         }
         self.by_digest.insert(digest, id);
         id
@@ -129,9 +132,9 @@ impl Graph {
         self.len() == 0
     }
 
-    fn digest(&self, op: &Op, inputs: &[Input]) -> Key {
+    fn digest(&mut self, op: &Op, inputs: &[Input]) -> Key {
         let mut hasher = KeyHasher::new("vertex");
-        hasher.key(&op.digest());
+        hasher.key(&op.digest_through(&mut self.scratch));
         hasher.number(inputs.len() as u64);
         for input in inputs {
             hasher
@@ -145,15 +148,23 @@ impl Graph {
 impl Op {
     /// The identity of the op alone: that of [`Op::keyed`].
     pub fn digest(&self) -> Key {
-        let bytes =
-            serde_json::to_vec(&self.keyed()).expect("an op holds nothing that JSON cannot");
-        KeyHasher::new("op").bytes(&bytes).finish()
+        self.digest_through(&mut Vec::new())
+    }
+
+    /// [`Self::digest`], with a buffer that can be used again.
+    fn digest_through(&self, buffer: &mut Vec<u8>) -> Key {
+        buffer.clear();
+        serde_json::to_writer(&mut *buffer, &self.keyed())
+            .expect("an op holds nothing that JSON cannot");
+        KeyHasher::new("op").bytes(buffer).finish()
     }
 
     /// The op without what the spec keeps out of its identity (D.2): the name an image was found by,
     /// the address and the reference that a pin stands for, addresses of extra hosts, proxies.
-    #[must_use]
-    pub fn keyed(&self) -> Self {
+    pub fn keyed(&self) -> Cow<'_, Self> {
+        if self.is_keyed() {
+            return Cow::Borrowed(self);
+        }
         let mut keyed = self.clone();
         match &mut keyed {
             Self::Source(Source::Image(image)) => image.reference.clear(),
@@ -175,7 +186,21 @@ impl Op {
             }
             Self::Source(_) | Self::File(_) | Self::Merge | Self::Diff => {}
         }
-        keyed
+        Cow::Owned(keyed)
+    }
+
+    /// Whether [`Self::keyed`] surely leaves out nothing.
+    fn is_keyed(&self) -> bool {
+        match self {
+            Self::Source(Source::Local(_)) | Self::File(_) | Self::Merge | Self::Diff => true,
+            Self::Source(_) => false,
+            Self::Exec(exec) => {
+                exec.unkeyed_env.is_empty()
+                    && exec.terms == Terms::default()
+                    && *exec.resources == Resources::default()
+                    && exec.extra_hosts.values().all(String::is_empty)
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! what the op produces. `None` where an input is expected means scratch, the empty file system.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -128,8 +129,9 @@ pub enum GitTimes {
 pub struct Exec {
     /// The command and its arguments, never empty.
     pub args: Vec<String>,
-    /// `KEY=value`; ARGs in scope are among them.
-    pub env: Vec<String>,
+    /// `KEY=value`; ARGs in scope are among them. Most steps of a build have the same.
+    #[serde(with = "shared")]
+    pub env: Arc<Vec<String>>,
     /// Like `env`, given to the process but not part of the key (proxies).
     pub unkeyed_env: Vec<String>,
     /// Absolute directory in which the command starts.
@@ -163,6 +165,25 @@ pub struct Exec {
     /// How it is tried and how long its result is good; not in the key.
     #[serde(default)]
     pub terms: Terms,
+}
+
+/// What is shared here is written as if it were not.
+mod shared {
+    use super::{Arc, Deserialize, Serialize};
+
+    pub(super) fn serialize<S>(lines: &Arc<Vec<String>>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        S: serde::Serializer,
+    {
+        lines.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D>(deserializer: D) -> Result<Arc<Vec<String>>, D::Error>
+    where
+        D: serde::Deserializer<'de>,
+    {
+        Vec::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// What the machine describes as a device (CDI), by its name there.

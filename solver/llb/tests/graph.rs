@@ -1,5 +1,7 @@
 //! Identity and structure of graphs.
 
+use std::sync::Arc;
+
 use llb::op::{
     Device, Exec, GitSource, GitTimes, HttpPin, HttpSource, ImageSource, LocalSource, Mount,
     MountKind, Network, Security, Source,
@@ -14,7 +16,7 @@ fn exec(change: impl FnOnce(&mut Exec)) -> Op {
     };
     let mut exec = Exec {
         args: vec!["/bin/sh".to_owned(), "-c".to_owned(), "make".to_owned()],
-        env: vec!["PATH=/bin".to_owned()],
+        env: Arc::new(vec!["PATH=/bin".to_owned()]),
         unkeyed_env: Vec::new(),
         cwd: "/".to_owned(),
         user: String::new(),
@@ -91,7 +93,7 @@ fn everything_else_of_an_op_is_in_its_key() {
         },
         |exec| exec.cgroup_parent = Some("/builds".to_owned()),
         |exec| exec.args.push(String::new()),
-        |exec| exec.env.push("A=1".to_owned()),
+        |exec| Arc::make_mut(&mut exec.env).push("A=1".to_owned()),
         |exec| exec.cwd.push_str("src"),
         |exec| exec.user.push_str("web"),
         |exec| exec.mounts[0].read_only = true,

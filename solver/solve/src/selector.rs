@@ -86,7 +86,7 @@ pub fn dependency(op: &Op, position: usize) -> Dependency {
 /// `op` as it is keyed when the inputs for which `by_content` holds are known by content: without the
 /// paths that only said where in them to look.
 pub(crate) fn without_paths(op: &Op, by_content: impl Fn(usize) -> bool) -> Op {
-    let mut op = op.keyed();
+    let mut op = op.keyed().into_owned();
     match &mut op {
         Op::Exec(exec) => {
             for mount in &mut exec.mounts {

@@ -14,6 +14,16 @@ pub(super) struct Style {
     pub(super) quotes: Quotes,
     pub(super) escapes: Escapes,
     pub(super) keep_unset: bool,
+    pub(super) splitting: Splitting,
+}
+
+/// Whether the words of the text are wanted too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Splitting {
+    /// Only the text.
+    No,
+    /// They end where unquoted blanks are.
+    AtBlanks,
 }
 
 /// What becomes of quotes.
@@ -45,7 +55,14 @@ impl Style {
             quotes: Quotes::Strip,
             escapes: Escapes::Strip,
             keep_unset: false,
+            splitting: Splitting::No,
         }
+    }
+
+    /// Whether `ch` is itself wherever it stands, and ends nothing but words.
+    fn is_plain(&self, ch: char) -> bool {
+        let quotes = self.quotes != Quotes::Text && matches!(ch, '\'' | '"');
+        !quotes && ch != '$' && ch != '<' && ch != self.escape
     }
 }
 
@@ -116,7 +133,7 @@ impl<'a> Lexer<'a> {
 
     fn read_until(&mut self, stop: Option<char>) -> Result<Output, ExpandReason> {
         let quoting = self.style.quotes != Quotes::Text;
-        let mut output = Output::default();
+        let mut output = Output::new(self.style.splitting);
         while let Some(ch) = self.peek() {
             match ch {
                 ch if Some(ch) == stop => {
@@ -128,10 +145,7 @@ impl<'a> Lexer<'a> {
                 '\'' if quoting => output.push_whole(&self.single_quoted()?),
                 '"' if quoting => output.push_whole(&self.double_quoted()?),
                 ch if ch == self.style.escape => self.escaped(&mut output),
-                ch => {
-                    self.next();
-                    output.push_char(ch);
-                }
+                _ => output.push_splitting(self.plain_run(stop)),
             }
         }
         match stop {
@@ -139,6 +153,15 @@ impl<'a> Lexer<'a> {
             Some('/') => Err(ExpandReason::MissingSlash),
             Some(_) => Err(ExpandReason::MissingBrace),
         }
+    }
+
+    /// What follows that is itself, up to `stop`; at least one character.
+    fn plain_run(&mut self, stop: Option<char>) -> &'a str {
+        let rest = &self.source[self.position..];
+        let is_over = |ch: char| Some(ch) == stop || !self.style.is_plain(ch);
+        let run = &rest[..rest.find(is_over).unwrap_or(rest.len())];
+        self.position += run.len();
+        run
     }
 
     /// An escape character outside quotes, and what it escapes.
@@ -433,37 +456,47 @@ fn pattern_reason(pattern: &str, source: shell_pattern::PatternError) -> ExpandR
     }
 }
 
-/// The text so far, and the words it falls into.
-#[derive(Debug, Default)]
+/// The text so far, and the words it falls into, where they are wanted.
+#[derive(Debug)]
 struct Output {
+    splitting: Splitting,
     text: String,
     words: Vec<String>,
     word: String,
 }
 
 impl Output {
-    /// A character that ends a word where it is blank.
-    fn push_char(&mut self, ch: char) {
-        self.text.push(ch);
-        self.split_at(ch);
+    fn new(splitting: Splitting) -> Self {
+        Self {
+            splitting,
+            text: String::new(),
+            words: Vec::new(),
+            word: String::new(),
+        }
     }
 
     /// A character that belongs to the word whatever it is.
     fn push_plain(&mut self, ch: char) {
         self.text.push(ch);
-        self.word.push(ch);
+        if self.splitting == Splitting::AtBlanks {
+            self.word.push(ch);
+        }
     }
 
     /// A quoted text: blanks in it do not end the word.
     fn push_whole(&mut self, text: &str) {
         self.text.push_str(text);
-        self.word.push_str(text);
+        if self.splitting == Splitting::AtBlanks {
+            self.word.push_str(text);
+        }
     }
 
-    /// A value: blanks in it end words.
+    /// A text whose blanks end words: plain characters, or a value.
     fn push_splitting(&mut self, text: &str) {
         self.text.push_str(text);
-        text.chars().for_each(|ch| self.split_at(ch));
+        if self.splitting == Splitting::AtBlanks {
+            text.chars().for_each(|ch| self.split_at(ch));
+        }
     }
 
     fn split_at(&mut self, ch: char) {

@@ -104,7 +104,7 @@ pub(super) fn lower(
         }
         lowering.met.used.insert(name.clone());
         lowering.declared_args.insert(name.clone());
-        state.args.push((name, value));
+        state.args.insert(name, value);
     }
     state.note(text);
     Ok(())

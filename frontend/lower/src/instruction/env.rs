@@ -16,14 +16,17 @@ pub(super) fn lower(
 ) -> Result<(), PlanError> {
     let pairs = expand_pairs(lowering, state, step, pairs, "ENV")?;
     let mut text = String::from("ENV");
-    let mut image = Env::from_lines(&state.image.config.env);
+    let mut image = match state.image_env.take() {
+        Some(env) => env,
+        None => Env::from_lines(&state.image.config.env),
+    };
     for (key, value) in &pairs {
         rule::secrets_used_in_arg_or_env(&mut lowering.lint, step, "ENV", key);
-        text.push_str(&format!(" {key}={value}"));
+        text.extend([" ", key, "=", value]);
         state.env.set(key, value);
         image.set(key, value);
     }
-    state.image.config.env = image.lines();
+    state.image_env = Some(image);
     state.note(text);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use dockerfile_parser::Span;
 use dockerfile_parser::words::Expansion;
+use indexmap::IndexMap;
 use llb::op::{Copy, File, FileAction, FileChange, ImageSource, Source, Tree};
 use llb::{Input, Metadata, Op};
 use oci::{ImageConfig, Platform};
@@ -164,7 +165,9 @@ pub(crate) fn begin(
     let own = own(lowering, index, from);
     let mut state = match &from.base {
         Base::Stage(stage) => {
-            let mut state = lowering.stage(*stage)?.clone();
+            let base = lowering.stage(*stage)?;
+            let mut state = base.clone();
+            lowering.spend(state.size(), lowering.declared.stages[index].from.span)?;
             state.own = own;
             state
         }
@@ -179,20 +182,21 @@ pub(crate) fn begin(
         }
         Base::Context(name) | Base::Replaced(name) => context(lowering, index, from, name, own)?,
     };
-    if !state
-        .image
-        .config
-        .env
-        .iter()
-        .any(|it| it.starts_with("PATH="))
-    {
-        state.image.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    let has_path = state.image_env().iter().any(|it| it.starts_with("PATH="));
+    match &mut state.image_env {
+        _ if has_path => {}
+        Some(env) => env.set("PATH", DEFAULT_PATH),
+        None => state.image.config.env.push(format!("PATH={DEFAULT_PATH}")),
     }
     // What the image says wins over an ARG that an earlier stage set.
-    for line in &state.image.config.env {
+    let mut env = std::mem::take(&mut state.env);
+    for line in state.image_env() {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        state.env.set(key, value);
+        if env.get(key) != Some(value) {
+            env.set(key, value);
+        }
     }
+    state.env = env;
     state.own.platform_label = platform_label(lowering, &state.platform);
     Ok(state)
 }
@@ -415,7 +419,8 @@ fn state_of(root: Option<Input>, image: ImageConfig, platform: Platform, own: Ow
         root,
         image,
         env: Env::default(),
-        args: Vec::new(),
+        image_env: None,
+        args: IndexMap::new(),
         layers: Vec::new(),
         origins: Vec::new(),
         platform,

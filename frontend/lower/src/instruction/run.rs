@@ -1,5 +1,7 @@
 //! `RUN`: a process, and what it leaves in the root file system.
 
+use std::sync::Arc;
+
 use dockerfile_parser::{Command, Flag, Heredoc, InstructionKind};
 use llb::op::{
     Device, Exec, File, FileAction, FileChange, Mount, MountKind, Network, Security, Terms, Tree,
@@ -43,19 +45,16 @@ pub(super) fn lower(
         return Err(PlanError::at(step.span, PlanErrorKind::NothingToRun("RUN")));
     }
     let text = format!("RUN {} # buildkit", history(state, &args));
-    let exec = exec(
-        lowering,
-        state,
-        args,
-        taken.mounts,
-        Held::of(lowering, step, network, security)?,
-    );
-    let exec = Exec {
+    lowering.spend(state.env.size() + text.len(), step.span)?;
+    let held = Held::of(lowering, step, network, security)?;
+    let mut exec = Exec {
         devices,
         terms: terms::terms(lowering, step, terms)?,
-        env: [exec.env, taken.env].concat(),
-        ..exec
+        ..exec(lowering, state, args, taken.mounts, held)
     };
+    if !taken.env.is_empty() {
+        Arc::make_mut(&mut exec.env).extend(taken.env);
+    }
     let name = state.step_name(&lowering.step_text(state, step, summary.as_deref()));
     let metadata = state.metadata(name, step);
     let vertex = lowering.graph.add(Op::Exec(exec), taken.inputs, metadata);
@@ -147,7 +146,7 @@ fn exec(
     let directory = state.image.config.working_dir.as_str();
     Exec {
         args,
-        env: state.env.lines(),
+        env: Arc::clone(state.env.lines()),
         unkeyed_env: proxies(lowering, &state.env),
         cwd: crate::path::join("/", directory),
         user: state.image.config.user.clone(),
@@ -181,7 +180,7 @@ fn proxies(lowering: &Lowering<'_>, env: &Env) -> Vec<String> {
             }
         }
     }
-    proxies.lines()
+    proxies.lines().to_vec()
 }
 
 /// What is run, and how a step name sums up a body that is run as a whole.
@@ -280,16 +279,14 @@ fn summary(text: &str) -> String {
 
 /// `|2 A=1 B=2 /bin/sh -c make`: the `ARG`s in scope, each once, and the command (G41).
 fn history(state: &State, args: &[String]) -> String {
-    let mut declared = Env::default();
-    for (name, value) in &state.args {
-        declared.set(name, state.env.get(name).or(value.as_deref()).unwrap_or(""));
+    let command = args.join(" ");
+    if state.args.is_empty() {
+        return command;
     }
-    let declared = declared.lines();
-    let count = (!declared.is_empty()).then(|| format!("|{}", declared.len()));
-    let words: Vec<String> = count
-        .into_iter()
-        .chain(declared)
-        .chain(args.iter().cloned())
-        .collect();
-    words.join(" ")
+    let mut text = format!("|{} ", state.args.len());
+    for (name, value) in &state.args {
+        let value = state.env.get(name).or(value.as_deref());
+        text.extend([name, "=", value.unwrap_or(""), " "]);
+    }
+    text + &command
 }

@@ -1,5 +1,7 @@
 //! What a `RUN` mounts, as inputs and mounts of its vertex.
 
+use std::borrow::Cow;
+
 use dockerfile_parser::Flag;
 use llb::Input;
 use llb::op::{Mount, MountKind, Sharing};
@@ -71,10 +73,14 @@ impl Mounts {
         let mut fields = mount::fields(text).map_err(fail)?;
         for field in &mut fields {
             let Some(value) = &field.value else { continue };
-            field.value = Some(match field.key.as_str() {
+            // Nothing in it can be expanded.
+            if !value.contains(['$', '"', '\'', '\\', step.escape]) {
+                continue;
+            }
+            field.value = Some(Cow::Owned(match &*field.key {
                 "from" => lowering.expand_from(state, step, value)?,
                 _ => lowering.expand(state, step, value)?,
-            });
+            }));
         }
         let mount = mount::read(&fields).map_err(fail)?;
         let target = match mount.kind {

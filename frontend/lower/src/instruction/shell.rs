@@ -14,10 +14,7 @@ pub(super) fn lower(state: &mut State, words: &[String]) -> Result<(), PlanError
 
 /// `text` as the one argument of `shell`.
 pub(super) fn wrap(shell: &[String], text: &str) -> Vec<String> {
-    let mut words = match shell {
-        [] => DEFAULT.map(str::to_owned).to_vec(),
-        shell => shell.to_vec(),
-    };
-    words.push(text.to_owned());
-    words
+    let default = DEFAULT.iter().copied().filter(|_| shell.is_empty());
+    let shell = default.chain(shell.iter().map(String::as_str));
+    shell.chain([text]).map(str::to_owned).collect()
 }

@@ -166,8 +166,8 @@ fn warn(lowering: &mut Lowering<'_>, step: &Step<'_>, transferred: &Transferred)
     }
     for source in paths.sources.iter().filter(|it| remote(it).is_none()) {
         if let TransferSource::Path(path) = source {
-            let ignore = &lowering.options.ignore;
-            rule::copy_ignored_file(&mut lowering.lint, step, keyword, path, ignore);
+            let ignored = &lowering.ignored;
+            rule::copy_ignored_file(&mut lowering.lint, step, keyword, path, ignored);
         }
     }
 }

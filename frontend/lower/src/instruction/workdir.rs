@@ -6,7 +6,7 @@ use llb::{Input, Op};
 use crate::lint::rule;
 use crate::lowering::Lowering;
 use crate::state::{State, Step};
-use crate::{PlanError, owner, path};
+use crate::{PlanError, PlanErrorKind, owner, path};
 
 pub(super) fn lower(
     lowering: &mut Lowering<'_>,
@@ -20,6 +20,14 @@ pub(super) fn lower(
     }
     state.workdir_set = true;
     let directory = path::join(&state.image.config.working_dir, &written);
+    if directory.len() > path::LONGEST {
+        let kind = PlanErrorKind::PathLength {
+            what: "WORKDIR",
+            length: directory.len(),
+            most: path::LONGEST,
+        };
+        return Err(PlanError::at(step.span, kind));
+    }
     state.image.config.working_dir.clone_from(&directory);
     let text = format!("WORKDIR {directory}");
     if directory == "/" {

@@ -12,12 +12,8 @@ pub(crate) fn copy_ignored_file(
     step: &Step<'_>,
     keyword: &str,
     source: &str,
-    ignore: &[String],
+    patterns: &Patterns,
 ) {
-    // A rule that is no rule is reported by whoever read the file.
-    let Ok(patterns) = Patterns::new(ignore) else {
-        return;
-    };
     let source = path::join("/", source);
     let source = source.trim_start_matches('/');
     if patterns.is_empty()

@@ -10,6 +10,7 @@ mod draw;
 mod gotchas;
 mod images;
 mod malformed;
+mod sizes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -169,46 +170,4 @@ fn check_cases(
 #[test]
 fn every_case_comes_to_its_plan() {
     check_cases("plan", "plan", 190, |_, text| planned(text));
-}
-
-#[test]
-fn a_thousand_stages_need_no_deep_stack() {
-    let stages =
-        (1..1000).map(|it| format!("FROM s{} AS s{it}\nCOPY --from=s{} /a /b\n", it - 1, it - 1));
-    let text = format!(
-        "FROM scratch AS s0\nCOPY a /\n{}",
-        stages.collect::<String>()
-    );
-    let parsed = dockerfile_parser::parse(text.as_bytes());
-    let plan = lower::plan(&parsed.dockerfile, &options(""), &images::Shelf::new())
-        .expect("it is well-formed");
-    assert_eq!(plan.layers.len(), 1000);
-}
-
-/// It would take minutes if anything were worse than linear; `testdata/bench plan` says what it does take.
-#[test]
-fn a_hundred_thousand_instructions_come_to_a_plan() {
-    let instruction = |number: usize| match number % 5 {
-        0 => format!("ENV KEY{}=value-{number}\n", number % 100),
-        1 => format!("COPY file{number} ./${{KEY10}}/\n"),
-        2 => format!("WORKDIR /srv/{number}\n"),
-        _ => format!("RUN echo {number}\n"),
-    };
-    let text: String = (0..100_000).map(instruction).collect();
-    let text = format!("FROM debian:12\n{text}");
-    let parsed = dockerfile_parser::parse(text.as_bytes());
-    let plan = lower::plan(&parsed.dockerfile, &options(""), &images::Shelf::new())
-        .expect("it is well-formed");
-    // One of each but the ENVs; the image has its own.
-    assert_eq!(plan.layers.len(), 80_000);
-}
-
-#[test]
-fn a_warning_for_every_line_is_no_more_work_than_that() {
-    let line = |number: usize| format!("# check=skip=WorkdirRelativePath\nENV N=$TYPO{number}\n");
-    let text: String = (0..20_000).map(line).collect();
-    let parsed = dockerfile_parser::parse(format!("FROM debian:12\n{text}").as_bytes());
-    let plan = lower::plan(&parsed.dockerfile, &options(""), &images::Shelf::new())
-        .expect("it is well-formed");
-    assert_eq!(plan.warnings.len(), 20_000);
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use llb::KeyHasher;
 use llb::op::{Copy, Network, OwnerNames, Security, Tree};
 
@@ -8,10 +10,14 @@ fn key(text: &str) -> llb::Key {
     KeyHasher::new("test").text(text).finish()
 }
 
+fn variables(exec: &mut Exec) -> &mut Vec<String> {
+    Arc::make_mut(&mut exec.env)
+}
+
 fn run(text: &str) -> Exec {
     Exec {
         args: ["/bin/sh", "-c", text].map(str::to_owned).to_vec(),
-        env: vec!["PATH=/bin".to_owned(), "GIT_SHA=1f".to_owned()],
+        env: Arc::new(vec!["PATH=/bin".to_owned(), "GIT_SHA=1f".to_owned()]),
         unkeyed_env: Vec::new(),
         cwd: "/".to_owned(),
         user: String::new(),
@@ -132,23 +138,23 @@ fn a_run_says_what_of_it_changed() {
             &["the command changed: `make` -> `make all`"],
         ),
         (
-            |exec| exec.env[1] = "GIT_SHA=2e".into(),
+            |exec| variables(exec)[1] = "GIT_SHA=2e".into(),
             &["ARG GIT_SHA 1f -> 2e, declared at Dockerfile:3"],
         ),
         (
-            |exec| exec.env[1] = "GIT_SHA=".into(),
+            |exec| variables(exec)[1] = "GIT_SHA=".into(),
             &["ARG GIT_SHA 1f -> \"\", declared at Dockerfile:3"],
         ),
         (
-            |exec| drop(exec.env.pop()),
+            |exec| drop(variables(exec).pop()),
             &["ARG GIT_SHA is gone, it was 1f, declared at Dockerfile:3"],
         ),
         (
-            |exec| exec.env[0] = "PATH=/sbin".into(),
+            |exec| variables(exec)[0] = "PATH=/sbin".into(),
             &["ENV PATH /bin -> /sbin, from the base image"],
         ),
         (
-            |exec| exec.env.push("A=b c".into()),
+            |exec| variables(exec).push("A=b c".into()),
             &["ENV A is new: \"b c\", from the base image"],
         ),
         (|exec| exec.cwd = "/src".into(), &["WORKDIR / -> /src"]),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use llb::op::{
     Copy, Exec, File, FileAction, FileChange, HttpPin, HttpSource, ImageSource, LocalSource, Mount,
@@ -31,7 +32,7 @@ pub(super) fn exec(text: &str, modulus: u64, mounts: &[(usize, &str)]) -> Op {
         .map(|(n, (input, path))| bind(&format!("/mnt{n}"), *input, path, false));
     Op::Exec(Exec {
         args: vec![text.to_owned(), modulus.to_string()],
-        env: Vec::new(),
+        env: Arc::default(),
         unkeyed_env: Vec::new(),
         cwd: "/".to_owned(),
         user: String::new(),
