@@ -163,7 +163,7 @@ impl Contender {
             kind,
             program,
             way: Way::default(),
-            state: bench.work.join("s"),
+            state: bench.state.clone(),
         };
         contender.is_served()?;
         let ways = match kind {
@@ -509,7 +509,7 @@ impl Contender {
             Kind::Buildah | Kind::Podman => {
                 let mut name = DefaultHasher::new();
                 store.hash(&mut name);
-                let state = self.state.join(format!("{:x}", name.finish()));
+                let state = self.state.join(format!("{:08x}", name.finish() >> 32));
                 command
                     .arg("--root")
                     .arg(store.join("storage"))

@@ -13,18 +13,16 @@ use crate::{
     contender::{Build, Contender},
     measure,
     scenario::{Bench, Sample, Scenario},
+    tally::Tally,
 };
 
 /// Steps of the build, each of which makes a file of half a megabyte that does not pack.
 const STEPS: usize = 20;
 
 /// The registry, while the scenario goes on, and what each contender took from it.
-pub(crate) struct RemoteCache(pub(crate) Mutex<State>);
-
-/// See [`RemoteCache`].
-pub(crate) struct State {
-    server: Option<Server>,
-    taken: Vec<(&'static str, &'static str, u64)>,
+pub(crate) struct RemoteCache {
+    server: Mutex<Option<Server>>,
+    taken: Tally,
 }
 
 impl RemoteCache {
@@ -32,22 +30,20 @@ impl RemoteCache {
     const CHANGED: &'static str = "cold machine, registry cache, the last of 20 steps changed";
 
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(State {
-            server: None,
-            taken: Vec::new(),
-        }))
+        Self {
+            server: Mutex::new(None),
+            taken: Tally::new(),
+        }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `127.0.0.1:PORT/CONTENDER`; the registry is started by who asks first.
     fn repository(&self, contender: &Contender) -> String {
-        let mut state = self.state();
-        let server = state
-            .server
-            .get_or_insert_with(|| Server::start(Access::Everybody));
+        let mut server = self.server();
+        let server = server.get_or_insert_with(|| Server::start(Access::Everybody));
         format!("{}/{}", server.address(), contender.name)
     }
 
@@ -80,11 +76,11 @@ impl RemoteCache {
         contender: &Contender,
         (row, store, bust): (&'static str, &str, &str),
     ) -> Result<Sample> {
-        let given = || self.state().server.as_ref().map_or(0, Server::bytes_given);
+        let given = || self.server().as_ref().map_or(0, Server::bytes_given);
         let before = given();
         let cost = self.build(bench, contender, store, (bust, false))?;
         let taken = given() - before;
-        self.state().taken.push((row, contender.name, taken));
+        self.taken.add(row, contender.name, taken);
         Ok(Sample {
             row,
             what: "",
@@ -141,19 +137,8 @@ impl Scenario for RemoteCache {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut state = self.state();
         // The registry goes with the scenario.
-        state.server = None;
-        let mut taken = std::mem::take(&mut state.taken);
-        taken.sort_unstable();
-        // The median of each row and contender.
-        let groups = taken.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
-        groups
-            .map(|group| {
-                let (row, name, bytes) = group[group.len() / 2];
-                let megabytes = bytes as f64 / 1e6;
-                format!("{row}, {name}: {megabytes:.1} MB from the registry")
-            })
-            .collect()
+        *self.server() = None;
+        self.taken.notes("from the registry")
     }
 }

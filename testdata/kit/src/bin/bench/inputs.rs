@@ -54,6 +54,12 @@ pub(crate) fn write_file(path: &Path, mebibytes: usize) -> io::Result<()> {
     out.flush()
 }
 
+/// Makes a file another than all that were stamped with something else, as long as it was.
+pub(crate) fn stamp(path: &Path, with: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    file.write_all(with.as_bytes())
+}
+
 /// A small generator of numbers that look random.
 struct Noise(u64);
 

@@ -12,6 +12,7 @@ mod measure;
 mod overhead;
 mod scenario;
 mod table;
+mod tally;
 mod transport;
 
 use std::{
@@ -85,18 +86,29 @@ fn bench(arguments: &Arguments) -> Result<()> {
         .prefix("rbuild-bench.")
         .tempdir_in(arguments.dir.clone().unwrap_or_else(std::env::temp_dir))
         .context("cannot make a directory to work in")?;
-    let result = run(arguments, &chosen, work.path());
+    let state = tempfile::Builder::new()
+        .prefix("rb.")
+        .tempdir_in("/run")
+        .context("cannot make a directory with a short name")?;
+    let result = run(arguments, &chosen, (work.path(), state.path()));
     say("cleaning up");
-    unmount_below(work.path());
-    work.close()
-        .context("cannot delete the directory worked in")?;
+    for place in [state, work] {
+        unmount_below(place.path());
+        place
+            .close()
+            .context("cannot delete a directory worked in")?;
+    }
     print(&result?);
     Ok(())
 }
 
-fn run(arguments: &Arguments, chosen: &[&dyn Scenario], work: &Path) -> Result<Table> {
+fn run(
+    arguments: &Arguments,
+    chosen: &[&dyn Scenario],
+    (work, state): (&Path, &Path),
+) -> Result<Table> {
     let rbuild = fs::canonicalize(&arguments.rbuild).context("cannot find rbuild")?;
-    let bench = Bench::new(work, &rbuild, arguments.quick)?;
+    let bench = Bench::new((work, state), &rbuild, arguments.quick)?;
     let mut table = Table::default();
     let mut contenders = Vec::new();
     for name in contender::NAMES

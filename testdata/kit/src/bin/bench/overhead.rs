@@ -94,8 +94,8 @@ impl Scenario for RunOverhead {
         if quick { 3 } else { 9 }
     }
 
-    fn admits(&self, _contender: &Contender, _all: &[Contender]) -> bool {
-        true
+    fn admits(&self, contender: &Contender, _all: &[Contender]) -> bool {
+        contender.builds()
     }
 
     fn prepare(&self, bench: &Bench, contender: &Contender) -> Result<()> {

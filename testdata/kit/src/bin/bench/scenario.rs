@@ -29,9 +29,11 @@ pub(crate) static SCENARIOS: &[&'static dyn Scenario] = &[
     &RunTrue,
     &Plan,
     &REMOTE_CACHE,
-    &Packing,
+    &PACKING,
     &TRANSPORT,
 ];
+
+static PACKING: Packing = Packing::new();
 
 static TRANSPORT: Transport = Transport::new();
 
@@ -52,6 +54,8 @@ const STAGES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) work: PathBuf,
+    /// A directory with a short name, for those who want short paths.
+    pub(crate) state: PathBuf,
     pub(crate) quick: bool,
     /// The rbuild under test.
     pub(crate) rbuild: PathBuf,
@@ -111,7 +115,7 @@ pub(crate) trait Scenario: Sync {
 }
 
 impl Bench {
-    pub(crate) fn new(work: &Path, rbuild: &Path, quick: bool) -> Result<Self> {
+    pub(crate) fn new((work, state): (&Path, &Path), rbuild: &Path, quick: bool) -> Result<Self> {
         let base = work.join("base.tar");
         let base_directory = work.join("base");
         busybox::write_rootfs_to(&base)?;
@@ -125,6 +129,7 @@ impl Bench {
         )?;
         Ok(Self {
             work: work.to_path_buf(),
+            state: state.to_path_buf(),
             rbuild: rbuild.to_path_buf(),
             quick,
             base,

@@ -15,15 +15,24 @@ use crate::{
     contender::{Build, Contender},
     inputs, measure,
     scenario::{Bench, BigFile, Sample, Scenario, write},
+    tally::Tally,
 };
 
 /// Layers of the image that goes to the registry and back.
 const LAYERS: usize = 20;
 
 /// One large layer, packed in each of the usual ways.
-pub(crate) struct Packing;
+pub(crate) struct Packing {
+    written: Tally,
+}
 
 impl Packing {
+    pub(crate) const fn new() -> Self {
+        Self {
+            written: Tally::new(),
+        }
+    }
+
     const ROWS: [(&'static str, &'static str); 2] = [
         ("gzip", "a large layer packed with gzip"),
         ("zstd", "a large layer packed with zstd"),
@@ -67,6 +76,7 @@ impl Scenario for Packing {
             let cost = measure::cost(&contender.pack(bench, &build, &out, with), &[])?;
             let written = fs::metadata(&out).map_or(0, |it| it.len());
             ensure!(written > 1 << 20, "it wrote no image");
+            self.written.add(row, contender.name, written);
             samples.push(Sample {
                 row,
                 what: "",
@@ -86,30 +96,39 @@ impl Scenario for Packing {
             let line = format!("tar -c -C \"$1\" . | {packer} > \"$2\"");
             let mut command = Command::new("/bin/sh");
             command.args(["-c", &line, "sh"]);
-            command.arg(BigFile::context(bench)?).arg(out);
-            Ok(Sample {
-                row,
-                what,
-                cost: measure::cost(&command, &[])?,
-            })
+            command.arg(BigFile::context(bench)?).arg(&out);
+            let cost = measure::cost(&command, &[])?;
+            let written = fs::metadata(&out).map_or(0, |it| it.len());
+            self.written.add(row, what, written);
+            Ok(Sample { row, what, cost })
         });
         samples.collect()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.written.notes("written")
     }
 }
 
 /// Twenty layers to a registry on loopback, and back.
-pub(crate) struct Transport(Mutex<Option<Server>>);
+pub(crate) struct Transport {
+    server: Mutex<Option<Server>>,
+    sent: Tally,
+}
 
 impl Transport {
     const PUSH: &'static str = "push of 20 layers";
     const PULL: &'static str = "pull of 20 layers";
 
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(None))
+        Self {
+            server: Mutex::new(None),
+            sent: Tally::new(),
+        }
     }
 
     fn server(&self) -> MutexGuard<'_, Option<Server>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `127.0.0.1:PORT/CONTENDER/ROUND`; the registry is started by who asks first.
@@ -117,6 +136,13 @@ impl Transport {
         let mut server = self.server();
         let server = server.get_or_insert_with(|| Server::start(Access::Everybody));
         format!("{}/{}/{round}:1", server.address(), contender.name)
+    }
+
+    /// The bytes of all that the registry has.
+    fn stored(&self) -> u64 {
+        let blobs = self.server().as_ref().map_or_else(Vec::new, Server::blobs);
+        let sizes = blobs.iter().filter_map(|it| fs::metadata(it).ok());
+        sizes.map(|it| it.len()).sum()
     }
 
     fn context(bench: &Bench) -> Result<PathBuf> {
@@ -158,16 +184,26 @@ impl Scenario for Transport {
     fn round(&self, bench: &Bench, contender: &Contender, round: usize) -> Result<Vec<Sample>> {
         let place = bench.place(self.name(), contender.name);
         let name = self.repository(contender, round);
+        let context = Self::context(bench)?;
+        // Skopeo and buildah remember, for all users of a machine, what of which layer is where: nobody has seen
+        // these, and so nobody can spare himself the packing and sending.
+        for layer in 0..LAYERS {
+            let unseen = format!("{}, round {round}, layer {layer}\n", contender.name);
+            inputs::stamp(&context.join(format!("file{layer}")), &unseen)?;
+        }
         let build = Build {
             store: &place.join(format!("from{round}")),
-            context: &Self::context(bench)?,
+            context: &context,
             dockerfile: &place.join("Dockerfile"),
             tag: &name,
             args: &[],
             cold: false,
         };
         contender.obtain(bench, &build)?;
+        let before = self.stored();
         let pushed = measure::cost(&contender.push(&build, &name), &[])?;
+        let sent = self.stored() - before;
+        self.sent.add(Self::PUSH, contender.name, sent);
         let store = place.join(format!("to{round}"));
         let pulled = measure::cost(&contender.pull(&store, &name), &[])?;
         let sample = |row, cost| Sample {
@@ -205,6 +241,6 @@ impl Scenario for Transport {
     fn notes(&self) -> Vec<String> {
         // The registry goes with the scenario.
         *self.server() = None;
-        Vec::new()
+        self.sent.notes("sent")
     }
 }
