@@ -8,8 +8,9 @@ use oci::{Digest, Sha256};
 
 use super::SaveError;
 
-/// Bytes that change hands at once, and how often before the producer waits.
-const BUFFER: usize = 1 << 20;
+/// Bytes that change hands at once, and how often before the producer waits. Little enough that they are in a
+/// processor's memory still when they are read.
+const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 8;
 
 /// What another thread writes.
