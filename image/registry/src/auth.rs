@@ -181,7 +181,7 @@ fn ask_for_token(
         .ok_or_else(|| protocol("its answer holds no token"))
 }
 
-fn token_request(realm: &Url, ask: &TokenRequest<'_>) -> Request {
+fn token_request(realm: &Url, ask: &TokenRequest<'_>) -> Request<'static> {
     let mut url = realm.clone();
     if let Some(Credential::IdentityToken(token)) = ask.credential {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
@@ -199,7 +199,7 @@ fn token_request(realm: &Url, ask: &TokenRequest<'_>) -> Request {
                 "content-type",
                 "application/x-www-form-urlencoded".to_owned(),
             )],
-            body: form.finish().into_bytes(),
+            body: form.finish().into_bytes().into(),
             sent_by: Some(ask.registry_url.clone()),
             answer: Answer::Document,
             ..Request::default()

@@ -1,5 +1,6 @@
 //! The client: addresses of registries, and requests that prove who asks.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -88,12 +89,12 @@ impl<'a> Access<'a> {
 
 /// One request of the protocol, below `/v2/REPOSITORY/`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Call {
+pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     /// Below `/v2/REPOSITORY/`, or a whole address that the registry gave.
     pub(crate) path: String,
     pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Cow<'a, [u8]>,
     pub(crate) answer: Answer,
     pub(crate) tries: Tries,
 }
@@ -192,7 +193,11 @@ impl Client {
 
     /// Sends a request, with a token where the registry wants one. What only reads is asked of the
     /// registry's mirrors first.
-    pub(crate) fn call(&self, access: &Access<'_>, call: &Call) -> Result<Reply, RegistryError> {
+    pub(crate) fn call(
+        &self,
+        access: &Access<'_>,
+        call: &Call<'_>,
+    ) -> Result<Reply, RegistryError> {
         let (registry, repository) = (access.reference.registry(), access.reference.repository());
         let mirrors = self.settings_of(registry).map(|it| &it.mirrors[..]);
         for mirror in mirrors.unwrap_or_default() {
@@ -211,7 +216,7 @@ impl Client {
     }
 
     /// What a mirror has; `None` where it has nothing, for whatever reason.
-    fn ask_mirror(&self, mirror: &Mirror, repository: &str, call: &Call) -> Option<Reply> {
+    fn ask_mirror(&self, mirror: &Mirror, repository: &str, call: &Call<'_>) -> Option<Reply> {
         if self.known().dead.contains(&mirror.host) {
             return None;
         }
@@ -242,7 +247,7 @@ impl Client {
         }
     }
 
-    fn call_at(&self, endpoint: &Endpoint<'_>, call: &Call) -> Result<Reply, RegistryError> {
+    fn call_at(&self, endpoint: &Endpoint<'_>, call: &Call<'_>) -> Result<Reply, RegistryError> {
         let base = self.base(endpoint.host)?;
         let http = match call.tries {
             Tries::Usual => self.http(endpoint.host)?,
@@ -264,7 +269,7 @@ impl Client {
             } else {
                 None
             },
-            body: call.body.clone(),
+            body: Cow::Borrowed(&call.body),
             sent_by: Some(base.clone()),
             answer: call.answer,
         };
@@ -309,7 +314,7 @@ impl Client {
     pub(crate) fn document(
         &self,
         access: &Access<'_>,
-        call: &Call,
+        call: &Call<'_>,
         limit: u64,
     ) -> Result<(Reply, Option<Vec<u8>>), RegistryError> {
         let mut attempt = 1;

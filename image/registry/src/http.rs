@@ -3,6 +3,7 @@
 mod guard;
 mod socket;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,8 @@ pub use socket::{Socket, SocketError};
 /// How many times a request is sent on elsewhere.
 const MAX_REDIRECTS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(15);
+/// How many connections are kept for what is asked next: as many as layers are moved at once, and some.
+const IDLE: usize = 12;
 /// The longest that a server may ask us to wait. Whoever asks for more is not waited for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -126,7 +129,7 @@ pub enum HttpError {
 
 /// A request, with a body that can be sent again.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct Request<'a> {
     /// `GET`
     pub method: Method,
     /// The whole address.
@@ -136,7 +139,7 @@ pub struct Request {
     /// Value of `Authorization`: dropped where a redirect leads to another origin.
     pub authorization: Option<String>,
     /// What is sent.
-    pub body: Vec<u8>,
+    pub body: Cow<'a, [u8]>,
     /// The server whose answer led here, if one did: where that is another one, not every address
     /// is asked.
     pub sent_by: Option<Url>,
@@ -253,6 +256,8 @@ impl Http {
             .timeout_recv_response(Some(retry.stall))
             .timeout_per_read(Some(retry.stall))
             .timeout_per_write(Some(retry.stall))
+            .max_idle_connections(IDLE)
+            .max_idle_connections_per_host(IDLE)
             .user_agent(concat!("rbuild/", env!("CARGO_PKG_VERSION")))
             .accept("")
             .accept_encoding("")
@@ -293,7 +298,7 @@ impl Http {
     /// # Errors
     /// If there is no answer at all, or one that asks for too much patience. Any other status of
     /// failure is an answer.
-    pub fn send(&self, request: &Request) -> Result<Reply, HttpError> {
+    pub fn send(&self, request: &Request<'_>) -> Result<Reply, HttpError> {
         let mut delay = self.retry.delay;
         let mut attempt = 1;
         loop {
@@ -320,7 +325,7 @@ impl Http {
         }
     }
 
-    fn follow(&self, request: &Request) -> Result<Reply, HttpError> {
+    fn follow(&self, request: &Request<'_>) -> Result<Reply, HttpError> {
         let address = || HttpError::Address {
             url: request.url.clone(),
         };
@@ -370,7 +375,7 @@ impl Http {
 
     fn once(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         url: &Url,
         (authorization, guard): (Option<&str>, Guard),
     ) -> Result<Reply, HttpError> {

@@ -301,7 +301,7 @@ fn platforms(index: &ImageIndex) -> String {
     }
 }
 
-fn manifest_call(method: Method, name: &str) -> Call {
+fn manifest_call(method: Method, name: &str) -> Call<'static> {
     let accepted = [
         media_type::MANIFEST,
         media_type::INDEX,

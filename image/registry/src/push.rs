@@ -1,5 +1,6 @@
 //! Giving blobs and manifests to a registry.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub struct Upload<'a> {
     pub mount_from: Option<&'a str>,
     /// Its bytes, read only if they must be sent.
     pub content: &'a mut dyn Content,
-    /// Is told how many bytes were sent so far.
+    /// Is told how many bytes were sent so far: nothing where none have to be.
     pub progress: &'a dyn Fn(u64),
 }
 
@@ -50,9 +51,12 @@ struct Sending<'a> {
     digest: Digest,
     /// Where it goes on: another address after each part.
     location: String,
+    size: u64,
     /// What the registry has of it.
     sent: u64,
     chunk: u64,
+    /// What is sent next.
+    part: Vec<u8>,
     /// How often it did not go on since it last did.
     failures: u32,
 }
@@ -104,6 +108,7 @@ impl Client {
         if self.has_blob(reference, &digest)? {
             return Ok(Pushed::Existed);
         }
+        let size = content.seek(SeekFrom::End(0));
         let mut sending = Sending {
             client: self,
             access: match mount_from {
@@ -112,18 +117,26 @@ impl Client {
             },
             digest,
             location: String::new(),
+            size: size.map_err(|error| cannot_read(&digest, &error))?,
             sent: 0,
             chunk: CHUNK,
+            part: Vec::new(),
             failures: 0,
         };
         if !sending.begin(mount_from)? {
             return Ok(Pushed::Mounted);
         }
+        progress(0);
         loop {
-            match sending.go_on(content, progress)? {
-                Progress::Chunk => {}
-                Progress::Whole if sending.finish(reference)? => return Ok(Pushed::Sent),
-                Progress::Whole => {}
+            sending.read(content)?;
+            if sending.part.is_empty() || sending.goes_at_once() {
+                if sending.finish(reference)? {
+                    progress(sending.size);
+                    return Ok(Pushed::Sent);
+                }
+            } else {
+                sending.send_part()?;
+                progress(sending.sent);
             }
         }
     }
@@ -147,7 +160,7 @@ impl Client {
             method: Method::Put,
             path: format!("manifests/{name}"),
             headers: vec![("content-type", media_type.to_owned())],
-            body: bytes.to_vec(),
+            body: bytes.into(),
             ..Call::default()
         };
         let reply = self.call(&access, &call)?;
@@ -156,14 +169,6 @@ impl Client {
             _ => Err(self.failure(&access, reply)),
         }
     }
-}
-
-/// How far an upload came.
-enum Progress {
-    /// One part further, or back to where the registry is.
-    Chunk,
-    /// All has been sent.
-    Whole,
 }
 
 impl Sending<'_> {
@@ -195,46 +200,48 @@ impl Sending<'_> {
         Ok(true)
     }
 
-    /// Sends the next part.
-    fn go_on(
-        &mut self,
-        content: &mut dyn Content,
-        progress: &dyn Fn(u64),
-    ) -> Result<Progress, RegistryError> {
-        let mut chunk = Vec::new();
+    /// Reads what is sent next: nothing once all was sent.
+    fn read(&mut self, content: &mut dyn Content) -> Result<(), RegistryError> {
+        let length = self.size.saturating_sub(self.sent).min(self.chunk);
+        self.part.clear();
+        self.part
+            .reserve_exact(usize::try_from(length).unwrap_or_default());
         let read = content
             .seek(SeekFrom::Start(self.sent))
-            .and_then(|_| content.take(self.chunk).read_to_end(&mut chunk));
-        if let Err(error) = read {
+            .and_then(|_| content.take(length).read_to_end(&mut self.part));
+        read.map(drop).map_err(|error| {
             self.give_up();
-            return Err(cannot_read(&self.digest, &error));
-        }
-        if chunk.is_empty() {
-            return Ok(Progress::Whole);
-        }
-        let length = chunk.len() as u64;
-        match self.send(chunk) {
+            cannot_read(&self.digest, &error)
+        })
+    }
+
+    /// Whether all of it goes with the word that it is whole, which spares a small blob a request. Where
+    /// that was not taken it goes as a part.
+    fn goes_at_once(&self) -> bool {
+        self.failures == 0 && self.part.len() as u64 == self.size
+    }
+
+    /// Sends what was read.
+    fn send_part(&mut self) -> Result<(), RegistryError> {
+        let length = self.part.len() as u64;
+        match self.patch() {
             Ok(location) => {
                 self.location = location;
                 self.sent += length;
                 self.failures = 0;
+                Ok(())
             }
-            Err(failed) => self.recover(failed)?,
+            Err(failed) => self.recover(failed),
         }
-        progress(self.sent);
-        Ok(Progress::Chunk)
     }
 
-    fn send(&self, chunk: Vec<u8>) -> Result<String, Failed> {
-        let range = format!("{}-{}", self.sent, self.sent + chunk.len() as u64 - 1);
+    fn patch(&self) -> Result<String, Failed> {
+        let range = format!("{}-{}", self.sent, self.sent + self.part.len() as u64 - 1);
         let call = Call {
             method: Method::Patch,
             path: self.location.clone(),
-            headers: vec![
-                ("content-type", "application/octet-stream".to_owned()),
-                ("content-range", range),
-            ],
-            body: chunk,
+            headers: vec![octets(), ("content-range", range)],
+            body: Cow::Borrowed(&self.part),
             tries: Tries::One,
             ..Call::default()
         };
@@ -304,7 +311,7 @@ impl Sending<'_> {
         Some((location(&reply).ok()?, sent))
     }
 
-    /// Says that the blob is whole; `false` if the upload has to go on.
+    /// Says that the blob is whole with what was read; `false` if the upload has to go on.
     fn finish(&mut self, reference: &Reference) -> Result<bool, RegistryError> {
         let separator = if self.location.contains('?') {
             '&'
@@ -314,6 +321,11 @@ impl Sending<'_> {
         let call = Call {
             method: Method::Put,
             path: format!("{}{separator}digest={}", self.location, self.digest),
+            headers: match self.part.is_empty() {
+                true => Vec::new(),
+                false => vec![octets()],
+            },
+            body: Cow::Borrowed(&self.part),
             tries: Tries::One,
             ..Call::default()
         };
@@ -355,6 +367,10 @@ fn location(reply: &Reply) -> Result<String, RegistryError> {
         .join(location)
         .map_err(|_| protocol("its `Location` is no address"))?;
     Ok(next.into())
+}
+
+fn octets() -> (&'static str, String) {
+    ("content-type", "application/octet-stream".to_owned())
 }
 
 fn cannot_read(digest: &Digest, error: &io::Error) -> RegistryError {

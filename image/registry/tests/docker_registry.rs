@@ -252,3 +252,19 @@ fn a_login_is_right_or_wrong_before_anything_is_kept() {
         .log_in(open.address(), &password("anything"))
         .unwrap();
 }
+
+#[test]
+fn a_small_blob_takes_three_requests_and_an_empty_one_as_well() {
+    let server = Server::start(Access::Everybody);
+    let (client, to) = (client(()), named(&server, "app:v1"));
+    for (bytes, requests) in [(&b"small"[..], 3), (b"", 6)] {
+        assert_eq!(push(&client, &to, bytes, None).unwrap(), Pushed::Sent);
+        let blob = client.blob(&to, &Digest::of(bytes), bytes.len() as u64);
+        let mut read = Vec::new();
+        blob.unwrap().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+        let sent = server.requests();
+        let sent = sent.iter().filter(|it| !it.starts_with("GET "));
+        assert_eq!(sent.count(), requests);
+    }
+}

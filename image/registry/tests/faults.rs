@@ -167,6 +167,25 @@ fn a_blob_whose_receipt_was_lost_is_not_sent_again() {
 }
 
 #[test]
+fn a_small_blob_that_did_not_arrive_at_once_goes_as_a_part() {
+    let failures = [
+        What::CutsRequest(0),
+        What::CutsRequest(3_000),
+        What::CutsAnswer(0),
+        What::Answers("400 -"),
+        What::Answers("404 -"),
+        What::Answers("503 -"),
+    ];
+    for (times, failure) in failures.into_iter().flat_map(|it| [(1, it), (2, it)]) {
+        let mut stand = Stand::new();
+        stand.blob.truncate(5_000);
+        stand.proxy.trouble("PUT /v2/app/blobs/", times, failure);
+        assert_eq!(stand.push().unwrap(), Pushed::Sent, "{failure:?}");
+        assert!(stand.pull().unwrap() == stand.blob, "{failure:?}");
+    }
+}
+
+#[test]
 fn a_registry_that_is_busy_is_asked_again() {
     let stand = Stand::new();
     for request in [

@@ -105,7 +105,7 @@ impl Bucket {
         let request = Request {
             method,
             url: url.to_string(),
-            body,
+            body: body.into(),
             ..Request::default()
         };
         Ok(self.http.send(&request)?)

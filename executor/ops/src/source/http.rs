@@ -361,7 +361,7 @@ impl<'a> Address<'a> {
             .map_err(|source| HttpSourceError::Write { path, source })
     }
 
-    fn request(&self, known: Option<&Answer>, context: &Context<'_>) -> Request {
+    fn request(&self, known: Option<&Answer>, context: &Context<'_>) -> Request<'static> {
         let mut headers = vec![("accept", "*/*".to_owned())];
         if let Some(known) = known {
             match (&known.etag, &known.last_modified) {
@@ -467,7 +467,7 @@ impl Download<'_> {
     ///
     /// A thread of its own talks to the server, and is left to itself when the answer is not wanted
     /// any more: a silent server cannot hold up who gives up.
-    fn run(&self, request: Request) -> Result<Option<Answer>, HttpSourceError> {
+    fn run(&self, request: Request<'static>) -> Result<Option<Answer>, HttpSourceError> {
         let (sender, receiver) = mpsc::sync_channel(PIECES);
         let client = self.address.ops.http.client().clone();
         thread::spawn(move || talk(&client, &request, &sender));
@@ -512,7 +512,7 @@ impl Download<'_> {
 }
 
 /// Asks and passes the answer on, until it ends or nobody listens.
-fn talk(client: &registry::http::Http, request: &Request, sender: &SyncSender<Piece>) {
+fn talk(client: &registry::http::Http, request: &Request<'_>, sender: &SyncSender<Piece>) {
     let reply = match client.send(request) {
         Ok(reply) => reply,
         Err(error) => return drop(sender.send(Piece::Unreachable(error))),
