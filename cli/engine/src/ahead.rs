@@ -4,16 +4,18 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, Scope};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use export::{PackedLayer, Parcel, PushWatch, SaveError, SaveOptions, There};
-use oci::Reference;
+use oci::{Digest, Reference};
 use registry::Client;
 use snapshot::{SnapshotId, Snapshots};
 
+use crate::images::Watch;
 use crate::leaks::{self, Needles, Search};
+use crate::report::{Aside, Reporter};
 use crate::{Cancel, Engine, Output, Request};
 
 /// How many layers are sent at once.
@@ -26,6 +28,17 @@ pub(crate) struct Ahead {
     packing: Packing,
     /// Ends when nobody sends any more.
     sent: Receiver<Infallible>,
+    told: Sender<Told>,
+}
+
+/// What people are told of what is sent: of which of the names, which blob, and how much.
+enum Told {
+    Moved(usize, Digest, (u64, u64)),
+    Sent(usize, Digest),
+    /// Nothing more goes to this name.
+    Refused(usize),
+    /// Nothing more goes anywhere, whatever somebody still says.
+    Over,
 }
 
 /// How a layer is packed, and who gets it then.
@@ -46,15 +59,17 @@ struct Courier<W> {
     /// Those that did not take something. What is amiss there, whoever pushes the image finds out.
     refused: Arc<Mutex<BTreeSet<Reference>>>,
     there: Arc<There>,
+    told: Sender<Told>,
     watch: W,
 }
 
 impl Ahead {
     /// Who sends the layers of a request's image, if it goes to registries, until `watch` says that
     /// nobody wants them any more. What is sent is added to `there`.
-    pub(crate) fn of(
+    pub(crate) fn of<'scope, 'env>(
         engine: &Engine,
         request: &Request,
+        (scope, reporter): (&'scope Scope<'scope, 'env>, &'env Reporter<'env>),
         there: &Arc<There>,
         watch: impl PushWatch + Clone + Send + 'static,
     ) -> Option<Self> {
@@ -74,19 +89,27 @@ impl Ahead {
             [] => &request.tags,
             names => names,
         };
+        let names: Arc<[Reference]> = one_each(names).into();
+        let (told, hear) = unbounded();
+        let (spoken_of, cancel) = (Arc::clone(&names), request.cancel.clone());
+        scope.spawn(move || tell(reporter, &spoken_of, &cancel, &hear));
         let courier = Courier {
             registries: Arc::clone(&engine.registries),
             refused: Arc::default(),
             there: Arc::clone(there),
+            told: told.clone(),
             watch,
         };
-        let (parcels, packed) = unbounded();
+        let (parcels, packed) = unbounded::<Vec<Parcel>>();
         let (sending, sent) = bounded(0);
         for _ in 0..SENDERS {
             let (courier, packed, sending) = (courier.clone(), packed.clone(), sending.clone());
             // Nobody waits for a registry that is silent where the build has come to nothing.
             thread::spawn(move || {
-                packed.iter().flatten().for_each(|it| courier.send(it));
+                for parcels in &packed {
+                    let parcels = parcels.into_iter().enumerate();
+                    parcels.for_each(|(name, it)| courier.send(name, it));
+                }
                 drop::<Sender<Infallible>>(sending);
             });
         }
@@ -94,10 +117,11 @@ impl Ahead {
             packing: Packing {
                 options: push.options.clone(),
                 secrets: Needles::refused_by(request).map(Arc::new),
-                names: one_each(names).into(),
+                names,
                 parcels,
             },
             sent,
+            told,
         })
     }
 
@@ -105,16 +129,62 @@ impl Ahead {
         self.packing.clone()
     }
 
-    /// Waits until all that was packed is sent, or was refused.
-    pub(crate) fn settle(self) {
+    /// Waits until all that was packed is sent, or was refused; once it is given up, only a moment longer.
+    pub(crate) fn settle(self, cancel: &Cancel) {
         drop(self.packing);
-        let _ = self.sent.recv();
+        let (given_up, is_given_up) = bounded::<Infallible>(0);
+        let _on_cancel = cancel.on_cancel(move || drop(given_up));
+        crossbeam_channel::select! {
+            recv(self.sent) -> _ => {}
+            recv(is_given_up) -> _ => {
+                let _ = self.sent.recv_timeout(MOMENT);
+            }
+        }
+        let _ = self.told.send(Told::Over);
     }
 
     /// Waits a moment for the senders, who know that nobody wants anything any more.
     pub(crate) fn give_up(self) {
         drop(self.packing);
         let _ = self.sent.recv_timeout(MOMENT);
+        let _ = self.told.send(Told::Over);
+    }
+}
+
+/// Tells of what goes to each name as of an errand beside the steps, until it is over.
+fn tell(reporter: &Reporter<'_>, names: &[Reference], cancel: &Cancel, hear: &Receiver<Told>) {
+    let errand = |(number, name): (usize, &Reference)| {
+        let aside = Aside::new(reporter, &format!("pushing layers for {name}"), number);
+        let watch = Watch::new(reporter, aside.vertex(), cancel);
+        (aside, watch)
+    };
+    let mut errands: Vec<Option<_>> = names.iter().enumerate().map(errand).map(Some).collect();
+    for told in hear {
+        match told {
+            Told::Moved(name, blob, (sent, size)) => {
+                if let Some((aside, watch)) = &errands[name] {
+                    aside.begin();
+                    watch.moved(blob.to_string(), sent, size);
+                }
+            }
+            Told::Sent(name, blob) => {
+                if let Some((_, watch)) = &errands[name] {
+                    watch.ended(&blob.to_string());
+                }
+            }
+            Told::Refused(name) => {
+                if let Some((aside, _)) = errands[name].take() {
+                    aside.cancel();
+                }
+            }
+            Told::Over => break,
+        }
+    }
+    for (aside, _) in errands.into_iter().flatten() {
+        match cancel.is_cancelled() {
+            true => aside.cancel(),
+            false => aside.finish(),
+        }
     }
 }
 
@@ -164,15 +234,27 @@ impl Packing {
 }
 
 impl<W: PushWatch> Courier<W> {
-    fn send(&self, parcel: Parcel) {
+    /// Sends what goes to the name of this number.
+    fn send(&self, number: usize, parcel: Parcel) {
         let name = parcel.reference().clone();
         if self.watch.is_cancelled() || self.refused(|it| it.contains(&name)) {
             return;
         }
-        if let Err(error) = parcel.send(&self.registries, &self.there, &self.watch) {
-            tracing::debug!(error = crate::error::chain(&error), "not sent ahead");
-            self.refused(|it| it.insert(name));
+        let (blob, size) = (parcel.digest(), parcel.size());
+        let progress = |sent| self.tell(Told::Moved(number, blob, (sent, size)));
+        match parcel.send(&self.registries, &self.there, (&self.watch, &progress)) {
+            Ok(_) => self.tell(Told::Sent(number, blob)),
+            Err(error) => {
+                tracing::debug!(error = crate::error::chain(&error), "not sent ahead");
+                self.refused(|it| it.insert(name));
+                self.tell(Told::Refused(number));
+            }
         }
+    }
+
+    fn tell(&self, told: Told) {
+        // Whoever listened may have gone.
+        let _ = self.told.send(told);
     }
 
     fn refused<T>(&self, look: impl FnOnce(&mut BTreeSet<Reference>) -> T) -> T {

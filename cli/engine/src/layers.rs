@@ -14,6 +14,7 @@ use snapshot::{DiffError, SnapshotId, SnapshotRow, Snapshots};
 use store::StoreError;
 
 use crate::ahead::{Ahead, Packing};
+use crate::report::Reporter;
 use crate::{Cancel, Engine, Request};
 
 /// The digests of new layers. Dropped, it stops computing what nobody took.
@@ -42,11 +43,12 @@ impl<'scope, 'env> Layers<'scope, 'env> {
     pub(crate) fn new(
         engine: &'env Engine,
         scope: &'scope Scope<'scope, 'env>,
-        request: &Request,
+        (request, reporter): (&Request, &'env Reporter<'env>),
     ) -> Self {
         let mut layers = Self::kept(engine, scope, &request.cancel);
-        let watch = layers.nowhere.clone();
-        layers.ahead = RefCell::new(Ahead::of(engine, request, &layers.there, watch));
+        let (there, watch) = (&layers.there, layers.nowhere.clone());
+        let ahead = Ahead::of(engine, request, (scope, reporter), there, watch);
+        layers.ahead = RefCell::new(ahead);
         layers
     }
 
@@ -93,10 +95,11 @@ impl<'scope, 'env> Layers<'scope, 'env> {
         }
     }
 
-    /// Waits until what was begun to be sent is sent, and gives what is at the registries then.
-    pub(crate) fn settle(&self) -> &There {
+    /// Waits until what was begun to be sent is sent, or nobody wants it any more, and gives what is at the
+    /// registries then.
+    pub(crate) fn settle(&self) -> &Arc<There> {
         if let Some(ahead) = self.ahead.take() {
-            ahead.settle();
+            ahead.settle(&self.nowhere.cancel);
         }
         &self.there
     }

@@ -294,7 +294,7 @@ fn run(
     let work = Job::of((engine, request), definition, (&targets, &bases), begun);
     // Digests of new layers are computed beside the steps that follow.
     thread::scope(|scope| {
-        let layers = Layers::new(engine, scope, request);
+        let layers = Layers::new(engine, scope, (request, reporter));
         let solved = solving::solve(&work, scope, &layers)?;
         output::export(&work, &solved, &layers)
     })

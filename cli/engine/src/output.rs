@@ -7,7 +7,7 @@ mod files;
 use std::fs;
 use std::path::Path;
 
-use export::{Attestations, Described, PushState, PushWatch, Pushing, SaveOptions};
+use export::{Attestations, Described, PullWatch, PushState, PushWatch, Pushing, SaveOptions};
 use lower::Plan;
 use oci::{Digest, ImageConfig, Platform, Reference};
 use ops::Ref;
@@ -16,12 +16,13 @@ use store::{ImageRecord, Origins, SnapshotId, SnapshotRow, StoreError};
 pub(crate) use attest::fetched;
 
 use crate::image::{self, LayerTime};
+use crate::images;
 use crate::late;
 use crate::layers::{Layers, LayersError};
 use crate::report::Errand;
 use crate::sizes::Stack;
 use crate::solving::Solved;
-use crate::{BuildError, Cancel, ExportError, ImageSize, Job, Output, Request, Verified};
+use crate::{BuildError, ExportError, ImageSize, Job, Output, Request, Verified};
 
 /// What a build came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -289,7 +290,11 @@ fn push(
                     options,
                     there: layers.settle(),
                 };
-                let watch = Watch(&request.cancel);
+                let watch = Watch(images::Watch::new(
+                    job.reporter,
+                    errand.vertex(),
+                    &request.cancel,
+                ));
                 export::push(&engine.snapshots, &engine.registries, &pushing, &watch)
             };
             let image = errand.part(&format!("pushing layers for {name}"), send, |_| 0);
@@ -305,11 +310,20 @@ fn push(
     Ok(pushed)
 }
 
-/// Only knows whether the person has given up.
-struct Watch<'a>(&'a Cancel);
+/// Tells of layers that could not be sent before there was an image.
+struct Watch<'a>(images::Watch<'a>);
 
 impl PushWatch for Watch<'_> {
-    fn layer(&self, _: &Digest, _: PushState) {}
+    fn layer(&self, diff_id: &Digest, state: PushState) {
+        match state {
+            PushState::Pushing(sent, size) => self.0.moved(diff_id.to_string(), sent, size),
+            PushState::Pushed => self.0.ended(&diff_id.to_string()),
+            PushState::Waiting
+            | PushState::Preparing
+            | PushState::Existed
+            | PushState::Mounted(_) => {}
+        }
+    }
 
     fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()

@@ -105,6 +105,14 @@ impl<'a> Aside<'a> {
         }
     }
 
+    /// Tells that it is over, if it had begun.
+    pub(crate) fn finish(&self) {
+        let has_begun = self.status().started.is_some();
+        if has_begun {
+            self.end(None);
+        }
+    }
+
     /// Tells that it is over, and what went wrong.
     pub(crate) fn end(&self, error: Option<String>) {
         self.begin();

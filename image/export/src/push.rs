@@ -1,9 +1,11 @@
 //! Images into registries: layers packed and sent side by side, what is there already left out.
 
+mod aside;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci::{Digest, ImageConfig, Reference, media_type};
 use registry::{Client, Pushed, RegistryError, Upload};
@@ -47,7 +49,7 @@ pub struct Pushing<'a> {
     /// How layers are packed that are not packed yet: with gzip, unless it says otherwise.
     pub options: SaveOptions,
     /// What is known to be there, and what turns out to be.
-    pub there: &'a There,
+    pub there: &'a Arc<There>,
 }
 
 /// What happens to a layer while it is pushed.
@@ -80,10 +82,11 @@ pub trait PushWatch: Sync {
 /// came from a registry keep theirs.
 ///
 /// # Errors
-/// If the registry does not take them. It has no name then.
+/// If the registry does not take them, or `watch` says to give up: then, too, where the registry says nothing.
+/// It has no name then.
 pub fn push(
     snapshots: &Snapshots,
-    client: &Client,
+    client: &Arc<Client>,
     pushing: &Pushing<'_>,
     watch: &dyn PushWatch,
 ) -> Result<Described, PushError> {
@@ -101,15 +104,17 @@ pub fn push(
     let is_alone = sending.attestations.is_empty();
     if let ([image], true) = (pushing.images, is_alone) {
         let manifest = sending.send_config(image)?;
-        client.push_manifest(reference, &manifest.media_type, &manifest.bytes)?;
-        return Ok(Described::from(&manifest.descriptor));
+        let described = Described::from(&manifest.descriptor);
+        sending.send_manifest(reference.clone(), manifest.media_type, manifest.bytes)?;
+        return Ok(described);
     }
     let mut entries = Vec::new();
     let mut attested = Vec::new();
     for image in pushing.images {
-        let manifest = sending.send_config(image)?;
+        let mut manifest = sending.send_config(image)?;
         let by_digest = reference.only_digest(manifest.descriptor.digest);
-        client.push_manifest(&by_digest, &manifest.media_type, &manifest.bytes)?;
+        let bytes = std::mem::take(&mut manifest.bytes);
+        sending.send_manifest(by_digest, manifest.media_type.clone(), bytes)?;
         attested.extend(sending.send_attestations(image, &manifest)?);
         let mut entry = manifest.descriptor;
         entry.platform = Some((&manifest.config.platform()).into());
@@ -130,11 +135,12 @@ pub fn push(
             (media_type.to_owned(), index)
         }
     };
-    let digest = client.push_manifest(reference, &media_type, &index)?;
+    let size = index.len() as u64;
+    let digest = sending.send_manifest(reference.clone(), media_type.clone(), index)?;
     Ok(Described {
         media_type,
         digest,
-        size: index.len() as u64,
+        size,
         annotations: options.of_index(Annotated::IndexDescriptor),
     })
 }
@@ -181,7 +187,7 @@ impl PackedLayer {
     /// # Errors
     /// If the store has lost the layer.
     pub fn parcel(&self, store: &Store, reference: &Reference) -> Result<Parcel, PushError> {
-        Parcel::of(store, &self.descriptor.digest, reference)
+        Parcel::of(store, &self.descriptor, reference)
     }
 }
 
@@ -221,16 +227,19 @@ fn repository(reference: &Reference) -> Repository {
 pub struct Parcel {
     reference: Reference,
     digest: Digest,
+    size: u64,
     /// Another repository of the registry that had it once.
     elsewhere: Option<String>,
     content: File,
 }
 
 impl Parcel {
-    fn of(store: &Store, digest: &Digest, reference: &Reference) -> Result<Self, PushError> {
+    fn of(store: &Store, blob: &Descriptor, reference: &Reference) -> Result<Self, PushError> {
+        let digest = &blob.digest;
         Ok(Self {
             reference: reference.clone(),
             digest: *digest,
+            size: blob.size,
             elsewhere: Origins::of(store, reference)?.elsewhere(digest, reference),
             content: store.open_blob(digest)?,
         })
@@ -241,21 +250,22 @@ impl Parcel {
         &self.reference
     }
 
-    /// Gives it to the repository, unless that has it. [`push`] will find it there, without asking if it
-    /// is given the same `there`.
+    /// What it is.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Gives it to the repository, unless that has it, and tells `progress` how many bytes it has got. [`push`]
+    /// will find it there, without asking if it is given the same `there`.
     ///
     /// # Errors
     /// If the registry does not take it, or `watch` says to give up.
     pub fn send(
-        self,
-        client: &Client,
-        there: &There,
-        watch: &dyn PushWatch,
-    ) -> Result<PushState, PushError> {
-        self.send_telling(client, there, (watch, &|_| {}))
-    }
-
-    fn send_telling(
         self,
         client: &Client,
         there: &There,
@@ -290,7 +300,7 @@ impl Parcel {
 /// What the threads share.
 struct Sending<'a> {
     snapshots: &'a Snapshots,
-    client: &'a Client,
+    client: &'a Arc<Client>,
     pushing: &'a Pushing<'a>,
     watch: &'a dyn PushWatch,
     /// What is said about the images.
@@ -386,8 +396,11 @@ impl Sending<'_> {
         let state = match there.has(reference, digest) {
             true => PushState::Existed,
             false => {
-                let parcel = Parcel::of(self.store(), &digest, reference)?;
-                parcel.send_telling(self.client, there, (self.watch, progress))?
+                let parcel = Parcel::of(self.store(), descriptor, reference)?;
+                let (client, there) = (Arc::clone(self.client), Arc::clone(there));
+                aside::call((self.watch, progress), move |line| {
+                    parcel.send(&client, &there, (line, &|sent| line.sent(sent)))
+                })??
             }
         };
         Origins::of(self.store(), reference)?.add(&digest, reference);
@@ -417,9 +430,22 @@ impl Sending<'_> {
         }
         let own = &documents.descriptor;
         let by_digest = reference.only_digest(own.digest);
-        self.client
-            .push_manifest(&by_digest, &own.media_type, &documents.manifest)?;
+        self.send_manifest(by_digest, own.media_type.clone(), documents.manifest)?;
         Ok(Some(documents.descriptor))
+    }
+
+    /// Gives the registry a manifest under a name, whose blobs it has.
+    fn send_manifest(
+        &self,
+        name: Reference,
+        media_type: String,
+        bytes: Vec<u8>,
+    ) -> Result<Digest, PushError> {
+        let client = Arc::clone(self.client);
+        let pushed = aside::call((self.watch, &|_| {}), move |_| {
+            client.push_manifest(&name, &media_type, &bytes)
+        });
+        Ok(pushed??)
     }
 
     fn layers_of(&self, image: &ImageRecord) -> Vec<Layer> {

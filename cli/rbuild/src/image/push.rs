@@ -44,7 +44,7 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
         settings.allow_insecure(registry);
     }
     let snapshots = Snapshots::limited(store, settings.limits);
-    let client = Client::new(settings, Box::new(DockerConfig));
+    let client = Arc::new(Client::new(settings, Box::new(DockerConfig)));
     let cancelled = Arc::new(AtomicBool::new(false));
     let give_up = Arc::clone(&cancelled);
     let interrupt = Interrupt::watch_briefly(move || give_up.store(true, Ordering::SeqCst))
@@ -55,7 +55,7 @@ pub(crate) fn push(store: Store, args: &PushArgs) -> Result<Exit, Fault> {
             named.name()
         ))?;
     }
-    let there = There::default();
+    let there = Arc::new(There::default());
     for reference in names(snapshots.store(), &named, args.all_tags)? {
         let images = match reference.digest() {
             Some(digest) => vec![of_digest(snapshots.store(), &reference, digest)?],

@@ -147,7 +147,7 @@ fn an_interrupt_ends_what_is_sent_ahead_as_root() {
     let scene = Scene::new();
     let proxy = Proxy::start(scene.server.address());
     // Nobody says whether any part of the layers has arrived.
-    proxy.trouble("PATCH /v2/ahead/blobs/", 99, What::Stalls(0));
+    proxy.trouble("PUT /v2/ahead/blobs/", 99, What::Stalls(0));
     let name = format!("{}/ahead:v1", proxy.address());
     let dockerfile = format!("FROM busybox\nRUN echo one > /one\n{}", scene.waits("true"));
     let building = scene.begin(&dockerfile, &name, &[]);
@@ -160,6 +160,51 @@ fn an_interrupt_ends_what_is_sent_ahead_as_root() {
     assert!(scene.server.tags("ahead").is_empty());
     let left = std::fs::read_dir(scene.rbuild.root().join("tmp")).unwrap();
     assert_eq!(left.count(), 0, "what was under way in the store is gone");
+}
+
+#[test]
+fn an_interrupt_ends_a_push_to_a_registry_that_is_silent_as_root() {
+    // While what was sent ahead is waited for, and when only the name is missing.
+    for request in ["PUT /v2/ahead/blobs/", "PUT /v2/ahead/manifests/"] {
+        let scene = Scene::new();
+        let proxy = Proxy::start(scene.server.address());
+        proxy.trouble(request, 99, What::Stalls(0));
+        let name = format!("{}/ahead:v1", proxy.address());
+        let building = scene.begin("FROM busybox\nRUN echo one > /one\n", &name, &[]);
+        wait_until(|| proxy.left() <= 98);
+        signal(&building, Signal::INT).unwrap();
+        finish(building).unwrap().failure(130);
+        let left = std::fs::read_dir(scene.rbuild.root().join("tmp")).unwrap();
+        assert_eq!(left.count(), 0, "what was under way in the store is gone");
+    }
+}
+
+#[test]
+fn what_is_sent_ahead_is_told_of_as_a_vertex_of_its_own_as_root() {
+    let scene = Scene::new();
+    let dockerfile = format!("FROM busybox\nRUN echo one > /one\n{}", scene.waits("true"));
+    let building = scene.begin(&dockerfile, &scene.name, &["--progress=plain"]);
+    scene.wait_for(2);
+    scene.go();
+    let told = finish(building).unwrap().success().stderr;
+    let (vertex, _) = moved(&told).next().unwrap_or_default();
+    let has = |end: &str| told.lines().any(|it| it == format!("{vertex} {end}"));
+    assert!(has(&format!("pushing layers for {}", scene.name)), "{told}");
+    let whole = moved(&told).filter(|it| it.0 == vertex && it.1.ends_with(" done"));
+    assert_eq!(whole.count(), 3, "{told}");
+    let ends = format!("{vertex} DONE ");
+    assert!(told.lines().any(|it| it.starts_with(&ends)), "{told}");
+
+    // What is there already is not told of again.
+    let building = scene.begin(&dockerfile, &scene.name, &["--progress=plain"]);
+    let told = finish(building).unwrap().success().stderr;
+    assert_eq!(moved(&told).count(), 0, "{told}");
+}
+
+/// What is told of blobs in plain output: the number of the vertex, and the rest of the line.
+fn moved(told: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = told.lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(_, it)| it.starts_with("sha256:"))
 }
 
 #[test]
