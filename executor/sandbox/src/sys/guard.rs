@@ -38,8 +38,8 @@ const PARENT: u8 = b'd';
 /// people name.
 const MOST_DIRECTORIES: usize = 64;
 
-/// How many sandboxes an owner can have at once, by the names their control groups can have.
-pub(crate) const SLOTS: usize = 256;
+/// How much of a directory is read at once.
+const PIECE: usize = 4 << 10;
 
 /// The owner's end.
 #[derive(Debug)]
@@ -50,8 +50,6 @@ struct Orders {
     socket: RawFd,
     /// What every directory of control groups is called in its parent.
     name: std::ffi::CString,
-    /// What is to be removed in each of them.
-    slots: Vec<std::ffi::CString>,
 }
 
 /// What the owner's directories of control groups are in; the first `count` of them.
@@ -88,13 +86,9 @@ impl Guard {
             None,
         )?;
         let theirs = rustix::io::fcntl_dupfd_cloexec(&theirs, 64)?;
-        let text = |text: String| std::ffi::CString::new(text).map_err(io::Error::other);
         let orders = Orders {
             socket: theirs.as_raw_fd(),
-            name: text(name)?,
-            slots: (0..SLOTS)
-                .map(|slot| text(slot.to_string()))
-                .collect::<io::Result<_>>()?,
+            name: std::ffi::CString::new(name).map_err(io::Error::other)?,
         };
         let orders: &'static Orders = Box::leak(Box::new(orders));
         let stack: &'static mut Stack = Box::leak(Box::new(Stack::new()));
@@ -285,14 +279,11 @@ fn remove_groups(orders: &Orders, kept: &Kept) {
                 SYS_openat,
                 parent,
                 orders.name.as_ptr(),
-                libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW,
+                libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW,
                 0
             )
         };
-        for slot in &orders.slots {
-            // SAFETY: the name is a C string; what is not there or in use stays as it is.
-            unsafe { raw!(SYS_unlinkat, directory, slot.as_ptr(), libc::AT_REMOVEDIR) };
-        }
+        remove_directories(directory as RawFd);
         // SAFETY: as above.
         unsafe {
             raw!(
@@ -302,5 +293,41 @@ fn remove_groups(orders: &Orders, kept: &Kept) {
                 libc::AT_REMOVEDIR
             )
         };
+    }
+}
+
+/// Removes the directories in a directory, as far as they are empty. What is in use stays, and so does what
+/// is a file.
+fn remove_directories(directory: RawFd) {
+    /// Before the name: two numbers of eight bytes, the length of the entry, and its kind.
+    const LENGTH: usize = 16;
+    const KIND: usize = 18;
+    const NAME: usize = 19;
+    let mut piece = [0u64; PIECE / size_of::<u64>()];
+    let start = piece.as_mut_ptr().cast::<u8>();
+    loop {
+        // SAFETY: the kernel writes as much as the live local takes.
+        let got = unsafe { raw!(SYS_getdents64, directory, start, PIECE) };
+        let Ok(got @ 1..=PIECE) = usize::try_from(got) else {
+            return;
+        };
+        let mut at = 0usize;
+        while at.wrapping_add(NAME) < got {
+            // SAFETY: the kernel fills what it has said with whole entries, each as long as it says itself,
+            // with a name that ends in zero. Nothing is read behind what it has filled.
+            let (length, kind, name) = unsafe {
+                let entry = start.add(at);
+                let length = entry.add(LENGTH).cast::<u16>().read_unaligned();
+                (length, *entry.add(KIND), entry.add(NAME))
+            };
+            if kind == libc::DT_DIR {
+                // SAFETY: the name is a C string. Both dots are refused.
+                unsafe { raw!(SYS_unlinkat, directory, name, libc::AT_REMOVEDIR) };
+            }
+            if length == 0 {
+                return;
+            }
+            at = at.wrapping_add(usize::from(length));
+        }
     }
 }
