@@ -135,7 +135,7 @@ pub(crate) enum Step {
     Directory(CString),
     Limit(Rlimit),
     BoundingSet(u64),
-    Filter(Vec<sock_filter>),
+    Filter(&'static [sock_filter]),
     KeepCapabilities,
     Groups(Vec<u32>),
     Group(u32),
