@@ -261,7 +261,9 @@ pub(crate) fn commit_staged(
         tree_root,
         size: tree.size(),
     };
-    Ok(snapshots.store.commit_snapshot(staged, &new)?)
+    let id = snapshots.store.commit_snapshot(staged, &new)?;
+    snapshots.remember_bare(id, tree.is_bare());
+    Ok(id)
 }
 
 impl Snapshots {

@@ -25,6 +25,8 @@ pub(crate) const MOST_LAYERS: usize = 500;
 const COPIES: &str = "copies";
 /// How many merged chains are remembered; more than a build looks at in turn.
 const REMEMBERED_CHAINS: usize = 8;
+/// The manifest of a layer that is bare is not longer, unless its root directory has a lot of attributes.
+const BARE_MANIFEST: u64 = 1 << 10;
 
 /// Why something with a snapshot failed.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +122,8 @@ pub(crate) struct Remembered {
     pub(crate) mounts: HashMap<SnapshotId, Arc<OwnedFd>>,
     /// Where chains stand as directories.
     pub(crate) linked: HashMap<SnapshotId, Arc<TmpDir>>,
+    /// Of which layers it is known whether they are [bare](Tree::is_bare).
+    bare: HashMap<SnapshotId, bool>,
 }
 
 impl Remembered {
@@ -345,17 +349,18 @@ impl Snapshots {
         })
     }
 
-    /// The directories of a chain's layers, topmost first, open.
+    /// The directories of a chain's layers, topmost first, open. Those below the topmost that show nothing
+    /// are left out: with each of them a mount takes longer, and so does every look for a name that is not there.
     pub(crate) fn open_layers(&self, top: Option<SnapshotId>) -> Result<Vec<Place>, SnapshotError> {
         let Some(top) = top else {
             return Ok(Vec::new());
         };
-        let ancestry = self.store.ancestry(top)?;
-        if ancestry.len() > MOST_LAYERS {
-            return Err(SnapshotError::TooManyLayers(ancestry.len()));
+        let mut rows = self.store.ancestry(top)?;
+        rows.retain(|row| row.id == top || !self.is_bare(row.id));
+        if rows.len() > MOST_LAYERS {
+            return Err(SnapshotError::TooManyLayers(rows.len()));
         }
-        ancestry
-            .iter()
+        rows.iter()
             .rev()
             .map(|row| {
                 let open = self.open_layer(row.id)?;
@@ -363,6 +368,24 @@ impl Snapshots {
                 Ok(Place { path, open })
             })
             .collect()
+    }
+
+    /// Whether a layer is known to be bare, or says so. One whose manifest cannot be read is not: whoever
+    /// opens it will say what is wrong with it.
+    fn is_bare(&self, id: SnapshotId) -> bool {
+        if let Some(known) = self.remembered().bare.get(&id) {
+            return *known;
+        }
+        let manifest = std::fs::symlink_metadata(self.store.tree_path(id));
+        let is_bare = manifest.is_ok_and(|it| it.len() <= BARE_MANIFEST)
+            && self.tree(id).is_ok_and(|it| it.is_bare());
+        self.remember_bare(id, is_bare);
+        is_bare
+    }
+
+    /// Notes whether a layer is bare.
+    pub(crate) fn remember_bare(&self, id: SnapshotId, is_bare: bool) {
+        self.remembered().bare.insert(id, is_bare);
     }
 
     pub(crate) fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {

@@ -108,6 +108,13 @@ impl Tree {
         self.entries
     }
 
+    /// Whether there is nothing but the root directory, and that hides nothing: below another layer it is not
+    /// to be seen.
+    pub fn is_bare(&self) -> bool {
+        let hides_nothing = Kind::Directory { opaque: false };
+        matches!(&self.entries[..], [root] if root.path.is_empty() && root.kind == hides_nothing)
+    }
+
     /// The entry at exactly this path.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
         let found = self
@@ -239,4 +246,24 @@ pub fn content_key(bytes: &[u8]) -> Key {
 
 fn device<'a>(hasher: &'a mut KeyHasher, kind: &str, major: u32, minor: u32) -> &'a mut KeyHasher {
     hasher.text(kind).number(major.into()).number(minor.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::notation::layer;
+
+    #[test]
+    fn a_layer_is_bare_that_neither_shows_nor_hides_anything() {
+        let table = [
+            ("/", true),
+            ("/!", false),
+            ("/ a", false),
+            ("/ a-", false),
+            ("a", false),
+            ("", false),
+        ];
+        for (text, expected) in table {
+            assert_eq!(layer(text).is_bare(), expected, "{text:?}");
+        }
+    }
 }

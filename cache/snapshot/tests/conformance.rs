@@ -190,6 +190,41 @@ fn an_empty_layer_is_a_layer_as_root() {
 }
 
 #[test]
+fn layers_that_only_change_the_root_show_that_as_root() {
+    check(&[
+        "mkdir a; write a/x 1",
+        "chmod 711 .",
+        "",
+        "chown 5:6 .; xattr . user.k v",
+        "",
+        "rm a",
+        "",
+        "",
+    ]);
+}
+
+#[test]
+fn more_layers_than_the_kernel_mounts_are_mounted_where_few_hold_anything_as_root() {
+    let stand = Stand::new();
+    let mut top = None;
+    for number in 0..520 {
+        let script = match number {
+            7 => "write low 1",
+            300 => "write middle 1; rm low",
+            _ => "",
+        };
+        top = Some(stand.commit(top, script));
+    }
+    let expected = ". d 755 0:0 \nmiddle f 644 0:0 1\n";
+    // Who did not make them has to look.
+    for stand in [&stand, &Stand::at(stand.snapshots.store().root())] {
+        assert_eq!(draw(&stand.snapshots.view(top).unwrap()), expected);
+        let active = stand.snapshots.prepare(top).unwrap();
+        assert_eq!(draw(&active.mount().unwrap()), expected);
+    }
+}
+
+#[test]
 fn long_names_and_large_numbers_survive_as_root() {
     let long = "n".repeat(200);
     let deep = format!("{long}/{long}");
