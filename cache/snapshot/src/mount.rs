@@ -105,6 +105,8 @@ impl Overlay<'_> {
             fsconfig_set_fd(&fs, "upperdir", &writes.upper.open)?;
             fsconfig_set_fd(&fs, "workdir", &writes.work.open)?;
             fsconfig_set_flag(&fs, "volatile")?;
+            // Else every new upper directory gets an attribute with a number that nobody asks for.
+            fsconfig_set_string(&fs, "uuid", "null")?;
         } else {
             // The kernel wants two lower directories where there is no upper one.
             floor = empty()?;
