@@ -3,7 +3,9 @@
 //! Removing an empty directory can take longer than all else about a step that does nothing: a file system without
 //! a journal that tells the disk what it frees waits for the disk's answer.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -50,5 +52,24 @@ impl Drop for Remover {
 }
 
 fn serve(paths: &Receiver<PathBuf>) {
-    paths.iter().for_each(|path| remove_or_leave(&path));
+    for path in paths {
+        // Most are the rest of a layer, of which is known what is in it.
+        if remove_rest(&path).is_err() {
+            remove_or_leave(&path);
+        }
+    }
+}
+
+/// Removes what a layer that was mounted leaves behind when it is committed: overlayfs's own directories, with nothing
+/// in them. Fails where it is anything else.
+fn remove_rest(path: &Path) -> io::Result<()> {
+    [
+        "work/work/incompat/volatile",
+        "work/work/incompat",
+        "work/work",
+        "work",
+    ]
+    .iter()
+    .try_for_each(|name| fs::remove_dir(path.join(name)))?;
+    fs::remove_dir(path)
 }
