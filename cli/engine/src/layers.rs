@@ -14,7 +14,9 @@ use snapshot::{DiffError, SnapshotId, SnapshotRow, Snapshots};
 use store::StoreError;
 
 use crate::ahead::{Ahead, Packing};
+use crate::queue::Queue;
 use crate::report::Reporter;
+use crate::workers::{Told, Workers};
 use crate::{Cancel, Engine, Request};
 
 /// The digests of new layers. Dropped, it stops computing what nobody took.
@@ -23,7 +25,9 @@ use crate::{Cancel, Engine, Request};
 /// goes on.
 pub(crate) struct Layers<'scope, 'env> {
     engine: &'env Engine,
-    scope: &'scope Scope<'scope, 'env>,
+    workers: Workers<'scope, 'env, ()>,
+    /// What came of every layer, apart from its digest: whether it was to a panic.
+    told: Queue<Told<()>>,
     under_way: RefCell<HashMap<SnapshotId, Receiver<Result<Digest, DiffError>>>>,
     ahead: RefCell<Option<Ahead>>,
     there: Arc<There>,
@@ -58,9 +62,11 @@ impl<'scope, 'env> Layers<'scope, 'env> {
         scope: &'scope Scope<'scope, 'env>,
         cancel: &Cancel,
     ) -> Self {
+        let told = Queue::new();
         Self {
             engine,
-            scope,
+            workers: Workers::new(scope, told.clone()),
+            told,
             under_way: RefCell::default(),
             ahead: RefCell::default(),
             there: Arc::default(),
@@ -78,7 +84,7 @@ impl<'scope, 'env> Layers<'scope, 'env> {
             let snapshots = &self.engine.snapshots;
             let nowhere = self.nowhere.clone();
             let packing = self.ahead.borrow().as_ref().map(Ahead::packing);
-            self.scope.spawn(move || match packing {
+            self.workers.start(move || match packing {
                 None => drop(sender.send(nowhere.digest(snapshots, id))),
                 Some(packing) => nowhere.pack((snapshots, id), packing, &sender),
             });
@@ -131,9 +137,17 @@ impl<'scope, 'env> Layers<'scope, 'env> {
         }
         let under_way = self.under_way.borrow_mut().remove(&row.id);
         let digest = under_way.expect("what is not known was begun").recv();
-        let digest =
-            digest.expect("a thread answers, or panics and so do we at the end of the scope");
+        let digest = digest.unwrap_or_else(|_| self.panic());
         digest.map_err(|error| LayersError::Diff(row.id, error))
+    }
+
+    /// Panics as the thread did that gives no answer.
+    fn panic(&self) -> ! {
+        loop {
+            if let Some(Err(panic)) = self.told.pop() {
+                std::panic::resume_unwind(panic)
+            }
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod ledger;
 mod lifetime;
 mod lookups;
 mod output;
+mod queue;
 mod report;
 mod request;
 mod session;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::thread::Scope;
 use std::time::SystemTime;
 
-use crossbeam_channel::{Receiver, Sender};
 use llb::op::Source;
 use llb::{Input, Key, Op, VertexId};
 use ops::Ref;
@@ -20,6 +19,7 @@ use crate::caches::snapshots_of;
 use crate::late::{Late, Output};
 use crate::layers::Layers;
 use crate::lookups::Lookups;
+use crate::queue::Queue;
 use crate::report::waiting_vertex;
 use crate::worker::{self, Executed, Unsuccessful};
 use crate::workers::{Told, Workers};
@@ -72,20 +72,19 @@ pub(crate) fn solve<'scope, 'env>(
             resolved: HashMap::new(),
         });
     }
-    let (sender, receiver) = crossbeam_channel::unbounded();
-    let given_up = sender.clone();
-    // Nobody may be listening any more, which is fine.
+    let messages = Queue::new();
+    let given_up = messages.clone();
     let _watch = job
         .request
         .cancel
-        .on_cancel(move || drop(given_up.send(Ok(Message::Cancelled))));
+        .on_cancel(move || given_up.push(Ok(Message::Cancelled)));
     let options = Options {
         parallelism: job.request.parallelism,
         ..Options::default()
     };
     let scheduler = Scheduler::new(&job.plan.graph, vertices, options);
-    let mut solving = Solving::new(job, scope, layers, sender);
-    let outcome = solving.turn(scheduler, &receiver)?;
+    let mut solving = Solving::new(job, scope, layers, &messages);
+    let outcome = solving.turn(scheduler, &messages)?;
     if let Some(panic) = solving.panic.take() {
         std::panic::resume_unwind(panic);
     }
@@ -159,11 +158,11 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
         job: &'env Job<'env>,
         scope: &'scope Scope<'scope, 'env>,
         layers: &'l Layers<'scope, 'env>,
-        sender: Sender<Told<Message>>,
+        messages: &Queue<Told<Message>>,
     ) -> Self {
         Self {
             job,
-            workers: Workers::new(scope, sender),
+            workers: Workers::new(scope, messages.clone()),
             layers,
             results: Results::default(),
             resolved: HashMap::new(),
@@ -181,7 +180,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
     fn turn(
         &mut self,
         mut scheduler: Scheduler<'env>,
-        receiver: &Receiver<Told<Message>>,
+        messages: &Queue<Told<Message>>,
     ) -> Result<Outcome, StoreError> {
         for (vertex, _) in self.job.plan.graph.vertices() {
             self.job.reporter.vertex(self.status(vertex));
@@ -200,7 +199,7 @@ impl<'l, 'scope, 'env> Solving<'l, 'scope, 'env> {
                 self.offer_rest(&scheduler)?;
                 return Ok(outcome);
             }
-            match receiver.recv().expect("the loop holds a sender itself") {
+            match messages.pop().expect("nobody closes it") {
                 Ok(message) => work.extend(scheduler.handle(self.event(message))),
                 // Whatever the thread was to answer, it never will.
                 Err(panic) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::Scope;
 
-use crossbeam_channel::{Receiver, Sender};
+use crate::queue::Queue;
 
 /// What came of a task: its answer, or what it panicked with.
 pub(crate) type Told<T> = Result<T, Box<dyn Any + Send>>;
@@ -16,22 +16,19 @@ type Task<'scope, T> = Box<dyn FnOnce() -> T + Send + 'scope>;
 /// Threads of a scope, which end when this is dropped. Their answers all go the same way.
 pub(crate) struct Workers<'scope, 'env, T> {
     scope: &'scope Scope<'scope, 'env>,
-    answers: Sender<Told<T>>,
-    tasks: Sender<Task<'scope, T>>,
-    waiting: Receiver<Task<'scope, T>>,
+    answers: Queue<Told<T>>,
+    tasks: Queue<Task<'scope, T>>,
     /// How many threads wait for a task, or are about to and nobody has given them one.
     idle: Arc<AtomicUsize>,
 }
 
 impl<'scope, 'env, T: Send + 'scope> Workers<'scope, 'env, T> {
     /// No thread yet.
-    pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, answers: Sender<Told<T>>) -> Self {
-        let (tasks, waiting) = crossbeam_channel::unbounded();
+    pub(crate) fn new(scope: &'scope Scope<'scope, 'env>, answers: Queue<Told<T>>) -> Self {
         Self {
             scope,
             answers,
-            tasks,
-            waiting,
+            tasks: Queue::new(),
             idle: Arc::default(),
         }
     }
@@ -42,11 +39,10 @@ impl<'scope, 'env, T: Send + 'scope> Workers<'scope, 'env, T> {
         let take = |idle: usize| idle.checked_sub(1);
         let (set, fetch) = (Ordering::AcqRel, Ordering::Acquire);
         if self.idle.fetch_update(set, fetch, take).is_ok() {
-            let sent = self.tasks.send(Box::new(task));
-            return sent.unwrap_or_else(|_| unreachable!("this holds a receiver itself"));
+            return self.tasks.push(Box::new(task));
         }
         let answers = self.answers.clone();
-        let waiting = self.waiting.clone();
+        let tasks = self.tasks.clone();
         let idle = Arc::clone(&self.idle);
         self.scope.spawn(move || {
             let mut next: Task<'scope, T> = Box::new(task);
@@ -54,14 +50,19 @@ impl<'scope, 'env, T: Send + 'scope> Workers<'scope, 'env, T> {
                 let done = catch_unwind(AssertUnwindSafe(next));
                 // Before the answer, so that whoever gets it finds a thread for what comes next.
                 idle.fetch_add(1, Ordering::AcqRel);
-                // Nobody may be listening any more, which is fine.
-                let _ = answers.send(done);
-                match waiting.recv() {
-                    Ok(task) => next = task,
-                    Err(_) => return,
+                answers.push(done);
+                match tasks.pop() {
+                    Some(task) => next = task,
+                    None => return,
                 }
             }
         });
+    }
+}
+
+impl<T> Drop for Workers<'_, '_, T> {
+    fn drop(&mut self) {
+        self.tasks.close();
     }
 }
 
@@ -75,12 +76,12 @@ mod tests {
     #[test]
     fn one_task_after_the_other_is_done_by_one_thread() {
         thread::scope(|scope| {
-            let (answers, told) = crossbeam_channel::unbounded();
-            let workers = Workers::new(scope, answers);
+            let told = Queue::new();
+            let workers = Workers::new(scope, told.clone());
             let mut threads = HashSet::new();
             for _ in 0..100 {
                 workers.start(|| thread::current().id());
-                threads.insert(told.recv().unwrap().unwrap());
+                threads.insert(told.pop().unwrap().unwrap());
             }
             assert_eq!(threads.len(), 1);
         });
@@ -89,10 +90,10 @@ mod tests {
     #[test]
     fn tasks_that_wait_for_each_other_are_all_begun() {
         thread::scope(|scope| {
-            let (answers, told) = crossbeam_channel::unbounded();
-            let workers = Workers::new(scope, answers);
+            let told = Queue::new();
+            let workers = Workers::new(scope, told.clone());
             workers.start(|| 0);
-            told.recv().unwrap().unwrap();
+            told.pop().unwrap().unwrap();
             let barrier = Arc::new(std::sync::Barrier::new(4));
             for number in 1..=4 {
                 let barrier = Arc::clone(&barrier);
@@ -101,7 +102,8 @@ mod tests {
                     number
                 });
             }
-            let mut numbers: Vec<i32> = told.iter().take(4).map(Result::unwrap).collect();
+            let told = std::iter::from_fn(|| told.pop());
+            let mut numbers: Vec<i32> = told.take(4).map(Result::unwrap).collect();
             numbers.sort_unstable();
             assert_eq!(numbers, [1, 2, 3, 4]);
         });
@@ -110,13 +112,13 @@ mod tests {
     #[test]
     fn a_panic_is_told_and_the_thread_goes_on() {
         thread::scope(|scope| {
-            let (answers, told) = crossbeam_channel::unbounded();
-            let workers = Workers::new(scope, answers);
+            let told = Queue::new();
+            let workers = Workers::new(scope, told.clone());
             workers.start(|| std::panic::resume_unwind(Box::new("why")));
-            let panic = told.recv().unwrap().unwrap_err();
+            let panic = told.pop().unwrap().unwrap_err();
             assert_eq!(panic.downcast_ref(), Some(&"why"));
             workers.start(|| 7);
-            assert_eq!(told.recv().unwrap().unwrap(), 7);
+            assert_eq!(told.pop().unwrap().unwrap(), 7);
         });
     }
 }
