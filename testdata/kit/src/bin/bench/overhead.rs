@@ -28,7 +28,10 @@ const RUNTIMES: [(&str, &[&str]); 2] = [
 /// What rbuild's log begins the line with that says where the time of a step went.
 const PARTS: &str = "microseconds of a step: ";
 
-/// Twenty steps that do nothing, none of them cached; every cost is that of one.
+/// Steps of the build in which what a build begins and ends with hardly counts.
+const MANY: usize = 100;
+
+/// Twenty steps that do nothing, none of them cached; every cost is that of one. And a hundred, for us alone.
 pub(crate) struct RunOverhead {
     /// The parts of rbuild's steps, each with what it took, and the whole.
     parts: Mutex<BTreeMap<(usize, String), Vec<Duration>>>,
@@ -36,6 +39,7 @@ pub(crate) struct RunOverhead {
 
 impl RunOverhead {
     const ROW: &'static str = "RUN true, each of 20";
+    const LONG_ROW: &'static str = "RUN true, each of 100";
 
     pub(crate) const fn new() -> Self {
         Self {
@@ -43,18 +47,37 @@ impl RunOverhead {
         }
     }
 
-    /// The command of a build whose steps nobody has seen yet.
-    fn build(&self, bench: &Bench, contender: &Contender, round: &str) -> Command {
+    /// The command of a build of that many steps, which nobody has seen yet.
+    fn build(
+        &self,
+        bench: &Bench,
+        contender: &Contender,
+        (steps, round): (usize, &str),
+    ) -> Command {
         let place = bench.place(self.name(), contender.name);
         let build = Build {
             store: &place.join("store"),
             context: &place.join("context"),
-            dockerfile: &place.join("Dockerfile"),
+            dockerfile: &place.join(dockerfile(steps)),
             tag: "bench-run",
             args: &[format!("BUST={}-{round}", std::process::id())],
             cold: false,
         };
         contender.build(bench, &build)
+    }
+
+    /// What a build of many steps costs, with a network and without.
+    fn long(&self, bench: &Bench, contender: &Contender, round: usize) -> Result<[Sample; 2]> {
+        let sample = |what, cost: Cost| Sample {
+            row: Self::LONG_ROW,
+            what,
+            cost: cost.each(MANY),
+        };
+        let command = |round: String| self.build(bench, contender, (MANY, &round));
+        let networked = measure::cost(&command(round.to_string()), &[])?;
+        let mut alone = command(format!("{round}-alone"));
+        let alone = measure::cost(alone.arg("--network=none"), &[])?;
+        Ok([sample("", alone), sample("rbuild, network", networked)])
     }
 
     /// Has rbuild say where the time of its steps goes.
@@ -100,13 +123,15 @@ impl Scenario for RunOverhead {
 
     fn prepare(&self, bench: &Bench, contender: &Contender) -> Result<()> {
         let place = bench.fresh(self, contender)?;
-        let mut text = format!("FROM {}\nARG BUST\n", contender.base());
-        for step in 0..STEPS {
-            // Each with a word of its own: a builder that knows a step by the content it starts from would
-            // rightly run twenty equal ones once.
-            writeln!(text, "RUN true {step}")?;
+        for steps in [STEPS, MANY] {
+            let mut text = format!("FROM {}\nARG BUST\n", contender.base());
+            for step in 0..steps {
+                // Each with a word of its own: a builder that knows a step by the content it starts from would
+                // rightly run twenty equal ones once.
+                writeln!(text, "RUN true {step}")?;
+            }
+            write(&place.join(dockerfile(steps)), &text)?;
         }
-        write(&place.join("Dockerfile"), &text)?;
         contender.import(&place.join("store"), &bench.base)
     }
 
@@ -116,21 +141,21 @@ impl Scenario for RunOverhead {
             what,
             cost: cost.each(STEPS),
         };
-        let mut command = self.build(bench, contender, &round.to_string());
+        let new = |round: String| self.build(bench, contender, (STEPS, &round));
+        let mut command = new(round.to_string());
         if !contender.plans() {
             let cost = measure::cost(&command, contender.daemons())?;
             return Ok(vec![sample("", cost)]);
         }
         let networked = measure::cost(&command, &[])?;
-        command = self.build(bench, contender, &format!("{round}-alone"));
+        command = new(format!("{round}-alone"));
         let alone = measure::cost(command.arg("--network=none"), &[])?;
-        command = self.build(bench, contender, &format!("{round}-log"));
+        command = new(format!("{round}-log"));
         command.arg("--network=none");
         self.dissect(command)?;
-        Ok(vec![
-            sample("", alone),
-            sample("rbuild, network", networked),
-        ])
+        let mut samples = vec![sample("", alone), sample("rbuild, network", networked)];
+        samples.extend(self.long(bench, contender, round)?);
+        Ok(samples)
     }
 
     fn floor(&self, bench: &Bench, _round: usize) -> Result<Vec<Sample>> {
@@ -175,6 +200,11 @@ impl Scenario for RunOverhead {
                 .to_owned(),
         ]
     }
+}
+
+/// What the Dockerfile with that many steps is called.
+fn dockerfile(steps: usize) -> String {
+    format!("Dockerfile.{steps}")
 }
 
 fn middle(times: &[Duration]) -> Duration {
