@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -279,13 +279,7 @@ impl Hierarchy {
         sweep(&parent);
         // Before there is one: whoever is killed in between would leave it.
         keep(parent.as_fd());
-        let name = owner_name();
-        match rustix::fs::mkdirat(&parent, &name, Mode::from(0o755)) {
-            // Left by an owner of the same number whose guard was killed.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let directory = rustix::fs::openat(&parent, &name, DIRECTORY, Mode::empty())?;
+        let directory = claim(&parent, &owner_name())?;
         remove_slots(&directory);
         if kind == Kind::Cpuset {
             inherit_cpuset(&parent, &directory)?;
@@ -521,6 +515,42 @@ fn directory(own: &str, mounts: &str, controller: &str) -> Option<Place> {
     })
 }
 
+/// Makes the directory of an owner and locks it as long as it is open: so that it is in use is known to those, too, to
+/// whom its number says nothing.
+fn claim(parent: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    loop {
+        match rustix::fs::mkdirat(parent, name, Mode::from(0o755)) {
+            // Left by an owner of the same number whose guard was killed.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let directory = match rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => continue,
+            opened => opened?,
+        };
+        // Shared, since one directory may be that of several controllers. Waits at most for a sweep; where there are
+        // no locks, nobody sweeps what he does not know.
+        match rustix::fs::flock(&directory, FlockOperation::LockShared) {
+            Err(Errno::INTR) => continue,
+            Err(error) => tracing::debug!(%error, "a control group is not locked"),
+            Ok(()) => {}
+        }
+        if is_at(&directory, parent, name)? {
+            return Ok(directory);
+        }
+    }
+}
+
+/// Whether an open directory is the one of this name, or was removed before it was locked.
+fn is_at(directory: &OwnedFd, parent: &OwnedFd, name: &str) -> io::Result<bool> {
+    let open = rustix::fs::fstat(directory)?;
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) => Ok(open.st_ino == there.st_ino),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Removes the directories of owners that are gone and whose guard was killed with them.
 fn sweep(parent: &OwnedFd) {
     let Ok(entries) = rustix::fs::Dir::read_from(parent) else {
@@ -529,21 +559,25 @@ fn sweep(parent: &OwnedFd) {
     let numbering = numbering();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Whether there are others is theirs to know.
-        let pid = name
-            .strip_prefix("rbuild-")
-            .and_then(|it| it.strip_suffix(&numbering)?.parse().ok())
-            .and_then(Pid::from_raw);
-        let Some(pid) = pid else { continue };
-        if rustix::process::test_kill_process(pid) != Err(Errno::SRCH) {
-            continue;
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        if let Ok(directory) = rustix::fs::openat(parent, &name, flags, Mode::empty()) {
+        if let Some(directory) = abandoned(parent, &name, &numbering) {
             remove_slots(&directory);
             let _ = rustix::fs::unlinkat(parent, &name, AtFlags::REMOVEDIR);
         }
     }
+}
+
+/// The directory of this name, if it is an owner's who is gone; locked where that is how it is known.
+fn abandoned(parent: &OwnedFd, name: &str, numbering: &str) -> Option<OwnedFd> {
+    let (number, _) = name.strip_prefix("rbuild-")?.split_once('.')?;
+    let pid = Pid::from_raw(number.parse().ok()?)?;
+    let is_ours = !numbering.is_empty() && name.ends_with(numbering);
+    if is_ours && rustix::process::test_kill_process(pid) != Err(Errno::SRCH) {
+        return None;
+    }
+    let directory = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()).ok()?;
+    // Of another namespace the numbers mean nothing here, and with it all that was in it may be gone.
+    let alone = || rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok();
+    (is_ours || alone()).then_some(directory)
 }
 
 fn remove_slots(directory: &OwnedFd) {

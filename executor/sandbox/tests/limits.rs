@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use room::{Ran, Room, finish};
+use rustix::fs::{FlockOperation, flock};
 use sandbox::{Limits, Resource, Rlimit, SpawnError, spawn};
 
 fn run(script: &str, limits: Limits) -> Ran {
@@ -45,6 +46,44 @@ fn group(pid: u32, controller: &str) -> Option<PathBuf> {
         is_it.then(|| fields.next())?
     })?;
     Some(PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
+}
+
+/// Has another process start a sandbox, which looks first for what the dead have left.
+fn start_elsewhere() {
+    let program = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(program);
+    let ended = command.args(["--exact", "root_only_want_of_memory_is_told"]);
+    assert!(ended.output().unwrap().status.success());
+}
+
+#[test]
+fn root_only_groups_of_owners_whose_namespace_is_gone_are_removed() {
+    let Some(own) = group(std::process::id(), "pids").filter(|it| it.exists()) else {
+        return;
+    };
+    // Numbers of a namespace that nobody is in: of an owner that is dead, and of one that is not.
+    let left = own.join(format!("rbuild-{}.dead", std::process::id()));
+    fs::create_dir_all(left.join("0")).unwrap();
+    let kept = own.join(format!("rbuild-{}.beef", std::process::id()));
+    let lock = loop {
+        // Before it is locked, others that look for what is left may take it away.
+        let Ok(()) = fs::create_dir_all(kept.join("0")) else {
+            continue;
+        };
+        let Ok(directory) = fs::File::open(&kept) else {
+            continue;
+        };
+        flock(&directory, FlockOperation::LockShared).unwrap();
+        if kept.join("0").exists() {
+            break directory;
+        }
+    };
+    start_elsewhere();
+    assert!(!left.exists());
+    assert!(kept.join("0").exists());
+    drop(lock);
+    let _ = fs::remove_dir(kept.join("0"));
+    let _ = fs::remove_dir(kept);
 }
 
 #[test]
