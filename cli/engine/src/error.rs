@@ -544,6 +544,12 @@ impl BuildError {
                 StepError::Run(OpError::Exec(ExecError::Foreign { .. })) => Some(
                     "`apt-get install qemu-user-static binfmt-support` registers emulators with the kernel; steps of a stage `FROM --platform=$BUILDPLATFORM` need none".to_owned(),
                 ),
+                StepError::Run(OpError::Exec(ExecError::Spawn { source, .. })) => {
+                    source.help().map(str::to_owned)
+                }
+                StepError::Run(OpError::Exec(ExecError::Network(error))) => {
+                    Some(error.help().to_owned())
+                }
                 StepError::Checksum { hint, .. } => hint.clone(),
                 _ => None,
             },

@@ -96,6 +96,26 @@ pub enum SpawnError {
     },
 }
 
+/// What helps in a container that lets rbuild have a user namespace and then not use it.
+const CONFINED: &str = "rbuild is in a container that allows too little: start that with `--privileged`, or with \
+    `--security-opt seccomp=unconfined` and `--security-opt unmask=ALL` (podman; docker calls the second \
+    `systempaths=unconfined`)";
+
+impl SpawnError {
+    /// What the person can do, where that is known.
+    pub fn help(&self) -> Option<&'static str> {
+        // A filter of system calls forbids the one; for the other the kernel wants to see a whole `/proc` first.
+        let is_theirs =
+            |step: &str| step.starts_with("sethostname(") || step.ends_with("(proc, /proc)");
+        match self {
+            Self::Step { step, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                is_theirs(step).then_some(CONFINED)
+            }
+            _ => None,
+        }
+    }
+}
+
 fn errno_text(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EACCES) => "permission denied",
@@ -198,4 +218,21 @@ fn copy_of(error: &io::Error) -> io::Error {
         || io::Error::new(error.kind(), error.to_string()),
         io::Error::from_raw_os_error,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_allows_too_little_is_known_by_what_it_refuses() {
+        let helps = |step: &str, errno| {
+            let (step, source) = (step.to_owned(), io::Error::from_raw_os_error(errno));
+            SpawnError::Step { step, source }.help().is_some()
+        };
+        assert!(helps("sethostname(buildkitsandbox)", libc::EPERM));
+        assert!(helps("fsmount(proc, /proc)", libc::EPERM));
+        assert!(!helps("fsmount(proc, /proc)", libc::ENOMEM));
+        assert!(!helps("fsmount(mqueue, /dev/mqueue)", libc::EPERM));
+    }
 }

@@ -216,6 +216,8 @@ fn in_words(error: RunError) -> Fault {
             Some("`rbuild rm NAME` forgets a container that is over".to_owned())
         }
         RunError::Spawn(SpawnError::Unmapped { .. }) => rootless::lacking(),
+        RunError::Spawn(error) => error.help().map(str::to_owned),
+        RunError::Network(error) => Some(error.help().to_owned()),
         _ => None,
     };
     let fault = Fault::from(error).exit(exit);

@@ -380,6 +380,14 @@ pub struct LeaseError {
     source: io::Error,
 }
 
+impl LeaseError {
+    /// What the person can do.
+    pub fn help(&self) -> &'static str {
+        "who sets up a network needs CAP_NET_ADMIN: in a container start that with `--privileged` or `--cap-add NET_ADMIN`, \
+         or do without a network of its own (`--network=host`)"
+    }
+}
+
 /// A namespace with a loopback interface.
 fn new_namespace() -> io::Result<OwnedFd> {
     let make = || {
