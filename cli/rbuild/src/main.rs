@@ -12,6 +12,7 @@ mod diagnostics;
 mod exit;
 mod explain;
 mod fault;
+mod history;
 mod human;
 mod image;
 mod info;
@@ -133,6 +134,7 @@ fn obey(line: CommandLine) -> Result<Exit, Fault> {
             BuilderCommand::Du(args) => cache::du(&store, &args),
             BuilderCommand::Prune(args) => cache::prune(&store, &args),
             BuilderCommand::Build(args) => build::build(store, &args, detail),
+            BuilderCommand::History(command) => history::history(&store, &command),
         },
         Command::System(SystemCommand::Df(args)) => cache::df(&store, &args),
         Command::Version

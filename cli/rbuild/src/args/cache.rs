@@ -33,6 +33,40 @@ pub(crate) enum BuilderCommand {
     Prune(CachePruneArgs),
     /// Build an image from a Dockerfile
     Build(Box<super::BuildArgs>),
+    /// What builds took that are over
+    #[command(subcommand)]
+    History(BuildHistoryCommand),
+}
+
+/// What to tell of builds that are over.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BuildHistoryCommand {
+    /// List the builds, the latest first
+    Ls(BuildLsArgs),
+    /// Show what each step that a build ran took: time, processors, memory, disk
+    Inspect(BuildInspectArgs),
+}
+
+/// `builder history ls`
+#[derive(Debug, Args)]
+pub(crate) struct BuildLsArgs {
+    /// Only the latest so many
+    #[arg(short, long, value_name = "NUMBER")]
+    pub(crate) last: Option<u32>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// `builder history inspect`
+#[derive(Debug, Args)]
+pub(crate) struct BuildInspectArgs {
+    /// The build's id, as `builder history ls` shows it [default: the latest]
+    #[arg(value_name = "BUILD ID")]
+    pub(crate) build: Option<i64>,
+    /// `table`, `table TEMPLATE`, `json`, or a Go template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
 }
 
 /// What to do with all that rbuild keeps.

@@ -19,8 +19,9 @@ use crate::fault::Fault;
 
 pub(crate) use build::{BuildArgs, ForecastFormat, GraphFormat, ListFormat, SecretLeaks};
 pub(crate) use cache::{
-    BuilderCommand, CacheCommand, CacheCpArgs, CacheLsArgs, CachePruneArgs, DfArgs, DuArgs,
-    ExplainArgs, InfoArgs, MountArgs, StoreCommand, SystemCommand, VerifyArgs,
+    BuildHistoryCommand, BuildInspectArgs, BuildLsArgs, BuilderCommand, CacheCommand, CacheCpArgs,
+    CacheLsArgs, CachePruneArgs, DfArgs, DuArgs, ExplainArgs, InfoArgs, MountArgs, StoreCommand,
+    SystemCommand, VerifyArgs,
 };
 pub(crate) use image::{
     BlameArgs, DiffArgs, HistoryArgs, ImageCommand, ImportArgs, InspectArgs, LoadArgs, LoginArgs,
