@@ -60,7 +60,7 @@ pub use explain::{Cause, Explanation, FileCause, Plain};
 pub use forecast::{Forecast, Foreseen, Verdict};
 pub use leaks::{Leak, Leaks};
 pub use lower::{ContextNameError, known_as as context_name};
-pub use ops::{AgentFrom, Cancel, KeyError, Keys};
+pub use ops::{AgentFrom, Cancel, KeyError, Keys, LogLimits};
 pub use output::Built;
 pub use request::{
     Allowed, Attest, Devices, Files, NoCache, Output, ProvenanceOf, Pull, Push, Request, SecretFrom,

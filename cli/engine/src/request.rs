@@ -10,7 +10,7 @@ use oci::{Platform, Reference};
 use ops::AgentFrom;
 use remote::{Backend, CacheTo};
 
-use crate::{Cancel, ContextFrom, DockerfileFrom, Leaks, NamedFrom, SizeLimits};
+use crate::{Cancel, ContextFrom, DockerfileFrom, Leaks, LogLimits, NamedFrom, SizeLimits};
 
 pub use lower::{Allowed, Devices, NoCache};
 
@@ -87,8 +87,8 @@ pub struct Request {
     pub leaks: Leaks,
     /// Whether layers are searched for keys that are known by how they look, of which people are told.
     pub known_tokens: bool,
-    /// How many bytes of output each step may write before the rest is left out; `None` is any number.
-    pub log_limit: Option<u64>,
+    /// How much each process may write before the rest is left out.
+    pub log_limits: LogLimits,
     /// `--explain`: each step that runs says why.
     pub explain: bool,
     /// `--verify-reproducible`: once it is built, all of it runs again, and what that makes is compared.
@@ -219,7 +219,7 @@ impl Request {
             report_sizes: false,
             leaks: Leaks::default(),
             known_tokens: false,
-            log_limit: Some(ops::LOG_LIMIT),
+            log_limits: LogLimits::default(),
             explain: false,
             verify: false,
             cancel: Cancel::default(),

@@ -154,7 +154,7 @@ pub(crate) fn resolve(
     let context = ops::Context {
         session: job.request,
         log: &|stream, data| tail.write(stream, data),
-        log_limit: job.request.log_limit,
+        log_limits: job.request.log_limits,
         spent: &|_| {},
         cancel,
     };
@@ -379,7 +379,7 @@ pub(crate) fn run(job: &Job<'_>, task: &Task) -> Result<Ran, Unsuccessful> {
     let context = ops::Context {
         session: job.request,
         log: &|stream, data| tail.write(stream, data),
-        log_limit: job.request.log_limit,
+        log_limits: job.request.log_limits,
         spent: &spend,
         cancel: &task.cancel,
     };

@@ -7,8 +7,32 @@ use store::Spent;
 
 use crate::{AgentFrom, Cancel};
 
-/// How many bytes a step may write before the rest is left out, where nobody says otherwise: 2 MiB, as with BuildKit.
-pub const LOG_LIMIT: u64 = 2 << 20;
+/// How much a process may write before the rest is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// How many bytes; `None` is any number.
+    pub size: Option<u64>,
+    /// How many bytes for each second that has begun; `None` is any number.
+    pub speed: Option<u64>,
+}
+
+impl LogLimits {
+    /// Everything is shown.
+    pub const NONE: Self = Self {
+        size: None,
+        speed: None,
+    };
+}
+
+impl Default for LogLimits {
+    /// 2 MiB, as with BuildKit; and as fast as it comes.
+    fn default() -> Self {
+        Self {
+            size: Some(2 << 20),
+            speed: None,
+        }
+    }
+}
 
 /// What surrounds one run of an op.
 pub struct Context<'a> {
@@ -16,8 +40,8 @@ pub struct Context<'a> {
     pub session: &'a dyn Session,
     /// Takes what the process writes, piece by piece as it comes.
     pub log: &'a (dyn Fn(Stream, &[u8]) + Sync),
-    /// How many bytes of that each process may write before the rest is left out; `None` is any number.
-    pub log_limit: Option<u64>,
+    /// How much of that is taken.
+    pub log_limits: LogLimits,
     /// Takes what each process used up, when it is over.
     pub spent: &'a (dyn Fn(Spent) + Sync),
     /// Whether to give up.

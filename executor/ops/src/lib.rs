@@ -28,7 +28,7 @@ use store::{SnapshotId, Store};
 pub use agent::{AgentFrom, KeyError, Keys};
 pub use cancel::{Cancel, Cancellable, OnCancel};
 pub use checksum::ChecksumError;
-pub use context::{Context, LOG_LIMIT, Session};
+pub use context::{Context, LogLimits, Session};
 pub use exec::{DeviceError, ExecError, Killed};
 pub use file::FileError;
 pub use merge::MergeError;

@@ -59,7 +59,7 @@ impl World {
         let context = Context {
             session: &session,
             log: &|_, _| {},
-            log_limit: None,
+            log_limits: ops::LogLimits::NONE,
             spent: &|_| {},
             cancel: &Cancel::default(),
         };
@@ -646,7 +646,7 @@ fn a_cancelled_copy_stops_and_leaves_nothing_as_root() {
     let context = Context {
         session: &session,
         log: &|_, _| {},
-        log_limit: None,
+        log_limits: ops::LogLimits::NONE,
         spent: &|_| {},
         cancel: &cancel,
     };

@@ -66,7 +66,7 @@ impl World {
                 let said = String::from_utf8_lossy(said);
                 self.said.lock().unwrap().push_str(&said);
             },
-            log_limit: None,
+            log_limits: ops::LogLimits::NONE,
             spent: &|_| {},
             cancel: &self.cancel,
         })

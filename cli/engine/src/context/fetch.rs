@@ -128,7 +128,7 @@ impl Fetching<'_> {
         let context = ops::Context {
             session: self.request,
             log: &|stream, data| tail.write(stream, data),
-            log_limit: None,
+            log_limits: ops::LogLimits::NONE,
             spent: &|_| {},
             cancel: &self.request.cancel,
         };
@@ -216,7 +216,7 @@ fn download(
     let context = ops::Context {
         session: request,
         log: &|stream, data| tail.write(stream, data),
-        log_limit: None,
+        log_limits: ops::LogLimits::NONE,
         spent: &|_| {},
         cancel: &request.cancel,
     };

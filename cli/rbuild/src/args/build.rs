@@ -267,6 +267,17 @@ pub(crate) struct BuildArgs {
         help_heading = "What is shown"
     )]
     pub(crate) step_log_max_size: Option<i64>,
+    /// How much of each step's output is shown and kept of every second, as above [default: -1, all of it]
+    #[arg(
+        long,
+        env = "BUILDKIT_STEP_LOG_MAX_SPEED",
+        hide_env = true,
+        value_name = "BYTES",
+        value_parser = bytes_or_all,
+        allow_hyphen_values = true,
+        help_heading = "What is shown"
+    )]
+    pub(crate) step_log_max_speed: Option<i64>,
     /// Give the image to the registries that its names name; the same as --output=type=registry
     #[arg(long, help_heading = "What becomes of it")]
     pub(crate) push: bool,

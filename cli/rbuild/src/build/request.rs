@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::{
-    AgentFrom, Attest, ContextFrom, DockerfileFrom, Leaks, NamedFrom, NoCache, Pull, Request,
-    SecretFrom, SizeLimits,
+    AgentFrom, Attest, ContextFrom, DockerfileFrom, Leaks, LogLimits, NamedFrom, NoCache, Pull,
+    Request, SecretFrom, SizeLimits,
 };
 use export::{Annotations, SaveOptions};
 use oci::{Platform, Reference};
@@ -103,10 +103,7 @@ impl Meant {
                 Some(SecretLeaks::Ignore) => Leaks::Ignore,
             },
             known_tokens: args.secret_leaks.is_some(),
-            log_limit: match args.step_log_max_size {
-                None => defaults.log_limit,
-                Some(size) => u64::try_from(size).ok(),
-            },
+            log_limits: log_limits(args),
             explain: args.explain,
             verify: args.verify_reproducible.is_some(),
             attest: attest::attest(args)?,
@@ -253,6 +250,16 @@ fn platforms(
         }
     }
     Ok(platforms)
+}
+
+/// Where nothing is said it is as usual, and less than none is no limit.
+fn log_limits(args: &BuildArgs) -> LogLimits {
+    let limit = |said: Option<i64>, usual| said.map_or(usual, |it| u64::try_from(it).ok());
+    let usual = LogLimits::default();
+    LogLimits {
+        size: limit(args.step_log_max_size, usual.size),
+        speed: limit(args.step_log_max_speed, usual.speed),
+    }
 }
 
 fn no_cache(args: &BuildArgs) -> NoCache {

@@ -152,6 +152,19 @@ fn how_much_of_a_log_is_kept_is_what_was_asked_for_as_root() {
     assert!(short.contains(" the end\n") && short.len() < 64 << 10);
     let named = log(&format!("BUILDKIT_STEP_LOG_MAX_SIZE=4096 {build} ."));
     assert!(named.contains("log limit 4KiB reached: "), "{named}");
+    // Whatever a second lets through, the first line comes in the first.
+    for slow in [
+        "BUILDKIT_STEP_LOG_MAX_SPEED=4096 rbuild build",
+        "rbuild build --step-log-max-speed 4k",
+    ] {
+        let slow = log(&format!(
+            "{slow} --no-cache --progress=plain --step-log-max-size=-1 ."
+        ));
+        assert!(
+            slow.contains("log limit 4KiB/s reached: ") && slow.contains(" the end\n"),
+            "{slow}"
+        );
+    }
     let all = log(&format!("{build} --step-log-max-size=-1 ."));
     assert!(!all.contains("clipped") && all.contains(" 654321\n"));
 }
