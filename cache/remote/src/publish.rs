@@ -651,8 +651,9 @@ impl Exporter {
     }
 
     fn fail(&self, error: ExportError) {
-        self.failed.store(true, Ordering::Relaxed);
+        // In this order: whoever sees that it failed stops, which is an error, too, and not the one to tell.
         self.state().error.get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
