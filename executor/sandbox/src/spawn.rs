@@ -104,9 +104,12 @@ const CONFINED: &str = "rbuild is in a container that allows too little: start t
 impl SpawnError {
     /// What the person can do, where that is known.
     pub fn help(&self) -> Option<&'static str> {
-        // A filter of system calls forbids the one; for the other the kernel wants to see a whole `/proc` first.
-        let is_theirs =
-            |step: &str| step.starts_with("sethostname(") || step.ends_with("(proc, /proc)");
+        // A filter of system calls forbids the first; for the second the kernel wants to see a whole `/proc`. The others
+        // want rights that root has here and was not given.
+        let is_theirs = |step: &str| {
+            let calls = ["sethostname(", "ioctl(lo", "capset("];
+            step.ends_with("(proc, /proc)") || calls.iter().any(|call| step.starts_with(call))
+        };
         match self {
             Self::Step { step, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 is_theirs(step).then_some(CONFINED)
@@ -232,6 +235,8 @@ mod tests {
         };
         assert!(helps("sethostname(buildkitsandbox)", libc::EPERM));
         assert!(helps("fsmount(proc, /proc)", libc::EPERM));
+        assert!(helps("ioctl(lo)", libc::EPERM));
+        assert!(helps("capset(0xa00425fb)", libc::EPERM));
         assert!(!helps("fsmount(proc, /proc)", libc::ENOMEM));
         assert!(!helps("fsmount(mqueue, /dev/mqueue)", libc::EPERM));
     }

@@ -383,7 +383,7 @@ pub struct LeaseError {
 impl LeaseError {
     /// What the person can do.
     pub fn help(&self) -> &'static str {
-        "who sets up a network needs CAP_NET_ADMIN: in a container start that with `--privileged` or `--cap-add NET_ADMIN`, \
+        "who sets up a network needs CAP_NET_ADMIN: in a container start that with `--privileged`, \
          or do without a network of its own (`--network=host`)"
     }
 }
