@@ -3,6 +3,8 @@
 //   storm ROUNDS SEED    makes that many system calls with senseless numbers and arguments
 //   exhaust              takes as much as it gets of what the machine has only so much of, and says what stopped it
 //   exchange ONE OTHER   exchanges two names over and over, until it is ended; fails if it never could
+//   end SIGNAL MICROSECONDS COMMAND...
+//                        runs a command, sends it the signal that much later, and ends as it does (128 and the signal)
 //   listen NAME          listens on an abstract socket; `connect NAME` asks whether it is there
 //   sniff DIRECTORY      looks at all packets that pass, from when `started` is there until `sent` is
 //   send DIRECTORY IP... sends packets that nobody else should see, from `started` on, and says `sent`
@@ -161,6 +163,25 @@ static int exchange(const char *one, const char *other) {
             return perror("exchange"), 1;
     }
     return exchanged == 0;
+}
+
+// A shell would do, but for signals that come before it has become the command: those it can lose.
+static int run_and_end(int number, useconds_t after, char **command) {
+    pid_t child = fork();
+    if (child == 0) {
+        // Whoever is in the background of a shell may have been told to ignore them.
+        int heeded[] = {SIGHUP, SIGINT, SIGTERM};
+        for (size_t i = 0; i < sizeof heeded / sizeof *heeded; i++)
+            signal(heeded[i], SIG_DFL);
+        setpgid(0, 0);
+        execvp(*command, command);
+        _exit(127);
+    }
+    usleep(after);
+    kill(child, number);
+    int status;
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 static socklen_t abstract(struct sockaddr_un *address, const char *name) {
@@ -342,6 +363,8 @@ int main(int count, char **words) {
     }
     if (count == 4 && strcmp(what, "exchange") == 0)
         return exchange(words[2], words[3]);
+    if (count > 4 && strcmp(what, "end") == 0)
+        return run_and_end(atoi(words[2]), (useconds_t)atol(words[3]), words + 4);
     if (count == 3 && strcmp(what, "listen") == 0)
         return listens(words[2]);
     if (count == 3 && strcmp(what, "connect") == 0)

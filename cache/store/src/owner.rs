@@ -309,10 +309,6 @@ pub(crate) fn remove_or_leave(path: &Path) {
 /// Removes a tree that may hold anything a build can make: directories without any permission,
 /// too, such as overlay's own `work/work`. Following no link. Nothing being there is fine.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
     match gone(fs::remove_dir_all(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_directories(path)?;
@@ -324,33 +320,37 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// What somebody else has removed already is as good as removed.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Removes what is in a directory. Its not being there is fine, and so is something else in its place, above all a link,
 /// which is followed nowhere.
 fn remove_contents(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => {}
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => return Ok(()),
-    }
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_directories(path)?;
-            fs::read_dir(path)
-        }
-        other => other,
-    };
-    entries?.try_for_each(|entry| remove_tree(&entry?.path()))
+    gone(for_each_in(path, |entry| remove_tree(&entry)))
 }
 
+/// Lets everything in a tree be removed. What goes meanwhile is left alone.
 fn open_directories(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.is_dir() {
+    gone(for_each_in(path, |entry| open_directories(&entry)))
+}
+
+/// Does something to each entry of a directory, which is opened to its owner where it is closed. Of anything else
+/// there are no entries.
+fn for_each_in(path: &Path, act: impl FnMut(PathBuf) -> io::Result<()>) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() {
         return Ok(());
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        open_directories(&entry?.path())?;
+    if found.permissions().mode() & 0o700 != 0o700 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     }
-    Ok(())
+    let entries: Vec<_> = fs::read_dir(path)?.collect::<io::Result<_>>()?;
+    entries.into_iter().map(|it| it.path()).try_for_each(act)
 }
 
 #[cfg(test)]
@@ -379,5 +379,31 @@ mod tests {
         drop(Store::open(root.path()).unwrap());
         assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 0);
         assert!(elsewhere.path().join("file").exists());
+    }
+
+    /// Whoever comes by while another one is at it finds less and less.
+    #[test]
+    fn the_dead_are_swept_by_several_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let places: Vec<_> = (0..200)
+            .map(|it| root.path().join(it.to_string()))
+            .collect();
+        for place in &places {
+            fs::create_dir_all(place.join("1/work/work")).unwrap();
+            fs::set_permissions(place.join("1/work"), fs::Permissions::from_mode(0o000)).unwrap();
+            fs::write(place.join("lock"), "").unwrap();
+        }
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for place in &places {
+                        remove_contents(place).unwrap();
+                        remove_tree(place).unwrap();
+                        open_directories(place).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 }
