@@ -167,12 +167,12 @@ static int exchange(const char *one, const char *other) {
 
 // A shell would do, but for signals that come before it has become the command: those it can lose.
 static int run_and_end(int number, useconds_t after, char **command) {
+    // Whoever is in the background of a shell was told to ignore them.
+    int heeded[] = {SIGHUP, SIGINT, SIGTERM};
+    for (size_t i = 0; i < sizeof heeded / sizeof *heeded; i++)
+        signal(heeded[i], SIG_DFL);
     pid_t child = fork();
     if (child == 0) {
-        // Whoever is in the background of a shell may have been told to ignore them.
-        int heeded[] = {SIGHUP, SIGINT, SIGTERM};
-        for (size_t i = 0; i < sizeof heeded / sizeof *heeded; i++)
-            signal(heeded[i], SIG_DFL);
         setpgid(0, 0);
         execvp(*command, command);
         _exit(127);
