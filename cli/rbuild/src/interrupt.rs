@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -49,10 +50,11 @@ impl Interrupt {
 
     fn watch_until(give_up: impl FnOnce() + Send + 'static, interrupt: Self) -> io::Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let heeded = [SIGINT, SIGTERM, SIGHUP]
+        let heeded: Vec<i32> = [SIGINT, SIGTERM, SIGHUP]
             .into_iter()
-            .filter(|it| !ignores(&status, *it));
-        let mut signals = Signals::new(heeded)?;
+            .filter(|it| !ignores(&status, *it))
+            .collect();
+        let mut signals = listen(&heeded)?;
         let seen = interrupt.clone();
         let wait = move || {
             let mut give_up = Some(give_up);
@@ -82,6 +84,19 @@ impl Interrupt {
             signal => Some(Exit::Signal(signal)),
         }
     }
+}
+
+/// The signals from now on. One that comes meanwhile waits: a handler that is there already, and that nobody has told
+/// yet what to do, would swallow it.
+fn listen(heeded: &[i32]) -> io::Result<Signals> {
+    let held: SigSet = heeded
+        .iter()
+        .filter_map(|it| Signal::try_from(*it).ok())
+        .collect();
+    let before = held.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let signals = Signals::new(heeded);
+    before.thread_set_mask()?;
+    signals
 }
 
 /// Ends the program a while later, if it still runs then.
