@@ -95,10 +95,14 @@ pub enum ExpandReason {
     TooDeep,
 }
 
+/// Whether `word` stands for itself: most do.
+pub fn is_plain(word: &str, escape: char) -> bool {
+    !word.contains(['$', '\'', '"', escape])
+}
+
 /// Expands `word`: one text comes out, blanks in it are kept.
 pub fn expand(word: &str, lookup: &Lookup<'_>, escape: char) -> Result<Expansion, ExpandError> {
-    // Most words are this plain.
-    if !word.contains(['$', '\'', '"', escape]) {
+    if is_plain(word, escape) {
         return Ok(Expansion {
             text: word.to_owned(),
             ..Expansion::default()

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use dockerfile_parser::Flag;
+use dockerfile_parser::{Flag, words};
 use llb::Input;
 use llb::op::{Mount, MountKind, Sharing};
 
@@ -73,8 +73,7 @@ impl Mounts {
         let mut fields = mount::fields(text).map_err(fail)?;
         for field in &mut fields {
             let Some(value) = &field.value else { continue };
-            // Nothing in it can be expanded.
-            if !value.contains(['$', '"', '\'', '\\', step.escape]) {
+            if words::is_plain(value, step.escape) {
                 continue;
             }
             field.value = Some(Cow::Owned(match &*field.key {

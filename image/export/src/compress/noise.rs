@@ -33,20 +33,21 @@ pub(super) struct Run {
 
 /// Bytes as runs, which together are as long as they.
 pub(super) fn runs(bytes: &[u8]) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for cell in bytes.chunks(CELL) {
-        let is_noise = is_noise(cell);
-        match runs.last_mut() {
-            Some(last) if last.is_noise == is_noise => last.length += cell.len(),
-            _ => runs.push(Run {
-                length: cell.len(),
-                is_noise,
-            }),
-        }
-    }
+    let cells = bytes.chunks(CELL).map(|cell| Run {
+        length: cell.len(),
+        is_noise: is_noise(cell),
+    });
+    let long_enough = |run: Run| Run {
+        is_noise: run.is_noise && run.length >= FEWEST * CELL,
+        ..run
+    };
+    joined(joined(cells).into_iter().map(long_enough))
+}
+
+/// The same bytes, with runs of one kind behind each other as one.
+fn joined(runs: impl Iterator<Item = Run>) -> Vec<Run> {
     let mut joined: Vec<Run> = Vec::new();
-    for mut run in runs {
-        run.is_noise &= run.length >= FEWEST * CELL;
+    for run in runs {
         match joined.last_mut() {
             Some(last) if last.is_noise == run.is_noise => last.length += run.length,
             _ => joined.push(run),
