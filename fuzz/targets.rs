@@ -120,11 +120,7 @@ pub(crate) fn reference(data: &[u8]) {
 pub(crate) fn mount(data: &[u8]) {
     let mount = flag("mount", &String::from_utf8_lossy(data));
     let run = InstructionKind::Run {
-        mounts: vec![mount.clone(), mount],
-        network: None,
-        security: None,
-        devices: Vec::new(),
-        terms: Vec::new(),
+        flags: vec![mount.clone(), mount],
         command: Command::Shell("true".to_owned()),
         heredocs: Vec::new(),
     };
@@ -178,15 +174,15 @@ fn heredocs(instruction: &Instruction) -> Vec<&dockerfile_parser::Heredoc> {
     }
 }
 
-fn flag(name: &str, value: &str) -> Flag {
+fn flag(name: &'static str, value: &str) -> Flag {
     Flag {
-        name: name.to_owned(),
+        name,
         value: Some(value.to_owned()),
         span: Span::default(),
     }
 }
 
-fn transfer(name: &str, value: &str) -> Transfer {
+fn transfer(name: &'static str, value: &str) -> Transfer {
     Transfer {
         flags: vec![flag(name, value)],
         sources: vec![TransferSource::Path("a".to_owned())],
@@ -204,7 +200,6 @@ fn plan_of(kinds: Vec<InstructionKind>) {
     };
     let instruction = |kind| Instruction {
         span: Span::default(),
-        keyword: "X".to_owned(),
         original: "X".to_owned(),
         comments: Vec::new(),
         kind,

@@ -246,7 +246,7 @@ impl Definition {
             shm_size: request.shm_size,
             ulimits: request.ulimits.clone(),
             cgroup_parent: request.cgroup_parent.clone(),
-            resources: request.resources.clone(),
+            resources: Arc::new(request.resources.clone()),
             allowed: request.allowed.clone(),
             ignore: self.ignore.lines(),
             contexts: self.contexts.clone(),

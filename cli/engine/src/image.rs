@@ -44,7 +44,7 @@ fn date(history: &mut Vec<History>, layers: &[LayerTime], clamp: impl Fn(Timesta
     }
     history.extend(rest.map(|layer| History {
         created: Some(clamp(layer.created)),
-        comment: NO_INSTRUCTION.to_owned(),
+        comment: NO_INSTRUCTION.into(),
         ..History::default()
     }));
     // What stands before the first new layer takes its time: the base's says nothing of it.

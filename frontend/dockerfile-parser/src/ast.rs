@@ -1,6 +1,8 @@
 //! The tree a Dockerfile is read into. Words stand in it as written: expansion is lowering's work,
 //! because only lowering knows the values.
 
+use crate::shape;
+
 /// A whole Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dockerfile {
@@ -49,8 +51,6 @@ pub struct Span {
 pub struct Instruction {
     /// The whole of it, continuation lines and heredoc bodies included.
     pub span: Span,
-    /// Its first word as written, `run`.
-    pub keyword: String,
     /// The logical line with continuations joined, without heredoc bodies: `RUN make all`.
     pub original: String,
     /// The comment lines directly above, without `#` and blanks around.
@@ -60,6 +60,11 @@ pub struct Instruction {
 }
 
 impl Instruction {
+    /// Its first word as written, `run`.
+    pub fn keyword(&self) -> &str {
+        shape::split_first(&self.original).0
+    }
+
     /// Whether here-documents follow its line.
     pub fn has_heredocs(&self) -> bool {
         match &self.kind {
@@ -96,16 +101,8 @@ pub enum InstructionKind {
     Label(KeyValues),
     /// `RUN …`
     Run {
-        /// `--mount`, each as written.
-        mounts: Vec<Flag>,
-        /// `--network`
-        network: Option<Flag>,
-        /// `--security`
-        security: Option<Flag>,
-        /// `--device`, each as written.
-        devices: Vec<Flag>,
-        /// `--retry`, `--timeout`, `--cache-ttl`: rbuild's own.
-        terms: Vec<Flag>,
+        /// The flags as written. Those of `--mount` and `--device` may stand more than once.
+        flags: Vec<Flag>,
         /// What runs.
         command: Command,
         /// Here-documents of the command.
@@ -157,7 +154,7 @@ pub struct KeyValues {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flag {
     /// Without the dashes.
-    pub name: String,
+    pub name: &'static str,
     /// What stands behind `=`; `None` where there is no `=`.
     pub value: Option<String>,
     /// Where it stands.

@@ -36,8 +36,6 @@ pub(crate) const RUN: Known = &[
     ("security", Takes::Value),
     ("timeout", Takes::Value),
 ];
-/// The flags of `RUN` that no other frontend has.
-pub(crate) const TERMS: &[&str] = &["retry", "timeout", "cache-ttl"];
 pub(crate) const COPY: Known = &[
     ("chmod", Takes::Value),
     ("chown", Takes::Value),
@@ -125,31 +123,28 @@ pub(crate) fn read(
     known: Known,
     span_of: impl Fn(Range<usize>) -> crate::Span,
 ) -> Result<Vec<Flag>, FlagError> {
-    let mut flags: Vec<Flag> = Vec::new();
+    let mut flags: Vec<Flag> = Vec::with_capacity(words.len());
     for word in words {
         let text = word.text.strip_prefix("--").unwrap_or(&word.text);
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
-        let takes = known
-            .iter()
-            .find(|(it, _)| *it == name)
-            .map(|&(_, takes)| takes)
-            .ok_or_else(|| {
-                let suggestion = suggest(name, known.iter().map(|&(it, _)| it), Case::Sensitive);
-                FlagError::Unknown {
-                    name: name.to_owned(),
-                    suggestion: suggestion.map(|it| format!("--{it}")),
-                }
-            })?;
+        let found = known.iter().find(|(it, _)| *it == name);
+        let &(name, takes) = found.ok_or_else(|| {
+            let suggestion = suggest(name, known.iter().map(|&(it, _)| it), Case::Sensitive);
+            FlagError::Unknown {
+                name: name.to_owned(),
+                suggestion: suggestion.map(|it| format!("--{it}")),
+            }
+        })?;
         if takes != Takes::Values && flags.iter().any(|it| it.name == name) {
             return Err(FlagError::Duplicate(name.to_owned()));
         }
         check_value(name, value, takes)?;
         let span = span_of(word.range.clone());
         flags.push(Flag {
-            name: name.to_owned(),
+            name,
             value: value.map(str::to_owned),
             span,
         });

@@ -62,10 +62,14 @@ fn usage(name: &str) -> &'static str {
 /// The instruction that `word` begins with, if a blank behind it was forgotten: `RUN["a"]`.
 pub(crate) fn unspaced(word: &str) -> Option<&'static str> {
     let end = word.find(|it: char| !it.is_ascii_alphabetic())?;
-    let name = NAMES
-        .iter()
-        .find(|it| it.eq_ignore_ascii_case(&word[..end]))?;
+    let name = known(&word[..end])?;
     matches!(word.as_bytes()[end], b'[' | b'"' | b'\'' | b'$' | b'/').then_some(name)
+}
+
+/// The instruction that `keyword` is.
+fn known(keyword: &str) -> Option<&'static str> {
+    let mut names = NAMES.into_iter();
+    names.find(|it| it.eq_ignore_ascii_case(keyword))
 }
 
 /// What is wrong with an instruction, in BuildKit's words.
@@ -125,8 +129,8 @@ pub(crate) struct Parts<'a> {
     logical: &'a Logical,
     escape: char,
     pub(crate) keyword: &'a str,
-    /// The keyword in capitals.
-    name: String,
+    /// The keyword in capitals; empty where it is none.
+    name: &'static str,
     flags: Vec<FlagWord>,
     arguments: &'a str,
     /// Where in the logical line it begins and ends.
@@ -154,7 +158,7 @@ impl<'a> Parts<'a> {
             logical,
             escape,
             keyword,
-            name: keyword.to_uppercase(),
+            name: known(keyword).unwrap_or_default(),
             flags,
             arguments,
             range,
@@ -174,7 +178,7 @@ impl<'a> Parts<'a> {
 
     /// Whether `<<NAME` opens a heredoc here.
     pub(crate) fn takes_heredocs(&self) -> bool {
-        let is = |parts: &Self| matches!(parts.name.as_str(), "RUN" | "COPY" | "ADD");
+        let is = |parts: &Self| matches!(parts.name, "RUN" | "COPY" | "ADD");
         if !self.arguments.contains("<<") {
             return false;
         }
@@ -196,7 +200,6 @@ impl<'a> Parts<'a> {
     ) -> Result<Instruction, Fault> {
         Ok(Instruction {
             span,
-            keyword: self.keyword.to_owned(),
             original: self.original().to_owned(),
             comments: Vec::new(),
             kind: self.kind(documents, span)?,
@@ -204,7 +207,7 @@ impl<'a> Parts<'a> {
     }
 
     fn kind(&self, documents: &[Document], span: Span) -> Result<InstructionKind, Fault> {
-        match self.name.as_str() {
+        match self.name {
             "FROM" => self.from(),
             "ARG" => self.arg(),
             "ENV" => self.key_values().map(InstructionKind::Env),
@@ -248,7 +251,7 @@ impl<'a> Parts<'a> {
             return Err(Fault::new(format!(
                 "{} requires exactly one argument: {}",
                 self.name,
-                usage(&self.name)
+                usage(self.name)
             )));
         }
         Ok(self.arguments.to_owned())
@@ -258,7 +261,7 @@ impl<'a> Parts<'a> {
         Fault::new(format!(
             "{} requires at least one argument: {}",
             self.name,
-            usage(&self.name)
+            usage(self.name)
         ))
     }
 
@@ -362,42 +365,26 @@ impl<'a> Parts<'a> {
                 legacy: true,
             });
         }
-        let pairs = words.iter().map(|word| match word.split_once('=') {
-            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-            None => {
+        let mut pairs = Vec::with_capacity(words.len());
+        for word in &words {
+            let Some((key, value)) = word.split_once('=') else {
                 let word = quote(word);
-                Err(Fault::new(format!(
+                return Err(Fault::new(format!(
                     "Syntax error - can't find = in {word}. Must be of the form: name=value (a value with blanks needs quotes)"
-                )))
-            }
-        });
+                )));
+            };
+            pairs.push((key.to_owned(), value.to_owned()));
+        }
         Ok(KeyValues {
-            pairs: pairs.collect::<Result<_, _>>()?,
+            pairs,
             legacy: false,
         })
     }
 
     fn run(&self, documents: &[Document]) -> Result<InstructionKind, Fault> {
         let command = self.command()?;
-        let flags = self.flags(flag::RUN)?;
-        let all = |name: &str| {
-            flags
-                .iter()
-                .filter(|flag| flag.name == name)
-                .cloned()
-                .collect::<Vec<_>>()
-        };
-        let one = |name: &str| flags.iter().find(|flag| flag.name == name).cloned();
         Ok(InstructionKind::Run {
-            mounts: all("mount"),
-            network: one("network"),
-            security: one("security"),
-            devices: all("device"),
-            terms: flags
-                .iter()
-                .filter(|flag| flag::TERMS.contains(&flag.name.as_str()))
-                .cloned()
-                .collect(),
+            flags: self.flags(flag::RUN)?,
             command,
             heredocs: documents.iter().map(Document::to_heredoc).collect(),
         })

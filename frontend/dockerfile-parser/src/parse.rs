@@ -76,7 +76,7 @@ pub fn parse_trigger(text: &str) -> Trigger {
             "onbuild trigger should be a single expression",
         )
     })?;
-    check_is_trigger(&instruction.keyword).map_err(|fault| problem_of(fault, instruction.span))?;
+    check_is_trigger(instruction.keyword()).map_err(|fault| problem_of(fault, instruction.span))?;
     Ok(instruction)
 }
 

@@ -90,7 +90,7 @@ fn instruction(text: &[u8], it: &Instruction) -> Vec<String> {
     let mut lines = vec![format!(
         "{} {} | {}",
         lines_of(it.span),
-        it.keyword,
+        it.keyword(),
         it.original
     )];
     lines.extend(
@@ -132,26 +132,15 @@ fn kind(text: &[u8], kind: &InstructionKind) -> Vec<String> {
             .collect(),
         InstructionKind::Env(it) | InstructionKind::Label(it) => key_values(it),
         InstructionKind::Run {
-            mounts,
-            network,
-            security,
-            devices,
-            terms,
+            flags,
             command: run,
             heredocs,
-        } => {
-            let flags = mounts
-                .iter()
-                .chain(network)
-                .chain(security)
-                .chain(devices)
-                .chain(terms)
-                .map(|it| flag(text, it));
-            flags
-                .chain([command(run)])
-                .chain(heredocs.iter().map(heredoc))
-                .collect()
-        }
+        } => flags
+            .iter()
+            .map(|it| flag(text, it))
+            .chain([command(run)])
+            .chain(heredocs.iter().map(heredoc))
+            .collect(),
         InstructionKind::Cmd(it) | InstructionKind::Entrypoint(it) => vec![command(it)],
         InstructionKind::Shell(words)
         | InstructionKind::Expose(words)

@@ -92,20 +92,7 @@ fn check_span(text: &[u8], span: Span) {
 
 fn flags(kind: &InstructionKind) -> Vec<&Flag> {
     match kind {
-        InstructionKind::Run {
-            mounts,
-            network,
-            security,
-            devices,
-            terms,
-            ..
-        } => mounts
-            .iter()
-            .chain(network)
-            .chain(security)
-            .chain(devices)
-            .chain(terms)
-            .collect(),
+        InstructionKind::Run { flags, .. } => flags.iter().collect(),
         InstructionKind::Copy(it) | InstructionKind::Add(it) => it.flags.iter().collect(),
         InstructionKind::Healthcheck(Healthcheck::Cmd { flags, .. }) => flags.iter().collect(),
         _ => Vec::new(),
@@ -183,11 +170,11 @@ proptest! {
         for instruction in check(&text).dockerfile.instructions {
             let InstructionKind::OnBuild { text, trigger } = instruction.kind else { continue };
             // The image does not say what the escape character was, nor keeps a byte order mark apart.
-            if text.contains(['`', '\\', '\u{feff}']) || !text.starts_with(&trigger.keyword) {
+            if text.contains(['`', '\\', '\u{feff}']) || !text.starts_with(trigger.keyword()) {
                 continue;
             }
             let again = parse_trigger(&text).expect("it was understood in the file");
-            prop_assert_eq!(again.keyword, trigger.keyword);
+            prop_assert_eq!(again.keyword(), trigger.keyword());
             prop_assert_eq!(again.original, trigger.original);
         }
     }

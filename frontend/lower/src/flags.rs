@@ -19,10 +19,10 @@ impl<'a> Flags<'a> {
         often: &[&str],
     ) -> Result<Self, PlanError> {
         for (index, flag) in flags.iter().enumerate() {
-            let name = flag.name.as_str();
+            let name = flag.name;
             if !once.contains(&name) && !often.contains(&name) {
                 let known = once.iter().chain(often).copied();
-                let kind = PlanErrorKind::UnknownFlag(flag.name.clone());
+                let kind = PlanErrorKind::UnknownFlag(flag.name.to_owned());
                 let error = PlanError::at(span, kind).suggest(name, known);
                 return Err(PlanError {
                     suggestion: error.suggestion.map(|it| format!("--{it}")),
@@ -32,7 +32,7 @@ impl<'a> Flags<'a> {
             if once.contains(&name) && flags[..index].iter().any(|it| it.name == name) {
                 return Err(PlanError::at(
                     span,
-                    PlanErrorKind::DuplicateFlag(flag.name.clone()),
+                    PlanErrorKind::DuplicateFlag(flag.name.to_owned()),
                 ));
             }
         }
@@ -77,7 +77,7 @@ pub(crate) fn value(flag: &Flag, span: Span) -> Result<&str, PlanError> {
     match flag.value.as_deref() {
         None | Some("") => Err(PlanError::at(
             span,
-            PlanErrorKind::FlagWithoutValue(flag.name.clone()),
+            PlanErrorKind::FlagWithoutValue(flag.name.to_owned()),
         )),
         Some(value) => Ok(value),
     }

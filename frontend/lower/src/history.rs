@@ -6,7 +6,7 @@ use oci::{History, ImageConfig};
 pub(crate) fn entry(created_by: String, empty_layer: bool) -> History {
     History {
         created_by,
-        comment: "buildkit.dockerfile.v0".to_owned(),
+        comment: "buildkit.dockerfile.v0".into(),
         empty_layer,
         ..History::default()
     }
@@ -22,7 +22,7 @@ pub(crate) fn normalise(image: &mut ImageConfig) {
         entries += usize::from(!entry.empty_layer);
     }
     let missing = History {
-        comment: "buildkit.exporter.image.v0".to_owned(),
+        comment: "buildkit.exporter.image.v0".into(),
         ..History::default()
     };
     image

@@ -70,8 +70,9 @@ pub(crate) fn literal_references(instruction: &Instruction) -> Vec<&str> {
             let from = transfer.flags.iter().filter(|it| it.name == "from");
             from.filter_map(|it| it.value.as_deref()).collect()
         }
-        InstructionKind::Run { mounts, .. } => mounts
+        InstructionKind::Run { flags, .. } => flags
             .iter()
+            .filter(|it| it.name == "mount")
             .filter_map(|it| it.value.as_deref())
             .flat_map(mount::literal_from)
             .collect(),

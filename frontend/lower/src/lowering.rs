@@ -146,7 +146,9 @@ impl<'a> Lowering<'a> {
 
     /// The plan of stage `target`, after [`Self::run`].
     pub(crate) fn finish(&mut self, target: usize) -> Result<Plan, PlanError> {
-        let state = self.stage(target)?.clone().finished();
+        self.stage(target)?;
+        let state = self.done[target].take().expect("it is lowered");
+        let state = state.finished();
         let mut image = state.image;
         image.config.labels.extend(self.options.labels.clone());
         let used_build_args = self.used_build_args()?;

@@ -1,6 +1,7 @@
 //! What the person who builds can choose.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use oci::Platform;
 
@@ -37,7 +38,7 @@ pub struct Options {
     /// `--cgroup-parent`
     pub cgroup_parent: Option<String>,
     /// `--resource`
-    pub resources: llb::op::Resources,
+    pub resources: Arc<llb::op::Resources>,
     /// `--allow`
     pub allowed: Allowed,
     /// The host name in RUN; the build-arg `BUILDKIT_SANDBOX_HOSTNAME` wins over it.
@@ -142,7 +143,7 @@ impl Options {
             shm_size: None,
             ulimits: BTreeMap::new(),
             cgroup_parent: None,
-            resources: llb::op::Resources::default(),
+            resources: Arc::default(),
             allowed: Allowed::default(),
             hostname: "buildkitsandbox".to_owned(),
             ignore: Vec::new(),

@@ -72,7 +72,7 @@ pub fn import(
     config.created = Some(now);
     config.history = vec![History {
         created: Some(now),
-        comment: options.message.clone(),
+        comment: options.message.clone().into(),
         ..History::default()
     }];
     options

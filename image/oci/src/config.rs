@@ -4,6 +4,7 @@
 //! `OnBuild`, `Shell`, `ArgsEscaped`) must survive and the order of the keys decides the image's
 //! identity: it is that of Docker's own Go structures (spec G113).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -185,8 +186,8 @@ pub struct History {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub created_by: String,
     /// `buildkit.dockerfile.v0` for what a Dockerfile said.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub comment: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub comment: Cow<'static, str>,
     /// Whether no layer belongs to the entry.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,

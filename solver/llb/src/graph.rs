@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 
-use crate::op::{Resources, Source, Terms};
+use crate::op::{Source, Terms};
 use crate::{Key, KeyHasher, Op};
 
 /// Where a vertex is in its [`Graph`].
@@ -181,7 +182,7 @@ impl Op {
             Self::Exec(exec) => {
                 exec.unkeyed_env.clear();
                 exec.terms = Terms::default();
-                *exec.resources = Resources::default();
+                exec.resources = Arc::default();
                 exec.extra_hosts.values_mut().for_each(String::clear);
             }
             Self::Source(_) | Self::File(_) | Self::Merge | Self::Diff => {}
@@ -197,7 +198,7 @@ impl Op {
             Self::Exec(exec) => {
                 exec.unkeyed_env.is_empty()
                     && exec.terms == Terms::default()
-                    && *exec.resources == Resources::default()
+                    && exec.resources.is_empty()
                     && exec.extra_hosts.values().all(String::is_empty)
             }
         }

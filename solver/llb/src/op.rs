@@ -160,8 +160,8 @@ pub struct Exec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup_parent: Option<String>,
     /// What the process and its children can use up together; not in the key.
-    #[serde(default, skip_serializing_if = "Resources::is_empty")]
-    pub resources: Box<Resources>,
+    #[serde(default, skip_serializing_if = "Resources::is_empty", with = "shared")]
+    pub resources: Arc<Resources>,
     /// How it is tried and how long its result is good; not in the key.
     #[serde(default)]
     pub terms: Terms,
@@ -171,18 +171,20 @@ pub struct Exec {
 mod shared {
     use super::{Arc, Deserialize, Serialize};
 
-    pub(super) fn serialize<S>(lines: &Arc<Vec<String>>, serializer: S) -> Result<S::Ok, S::Error>
+    pub(super) fn serialize<T, S>(shared: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error>
     where
+        T: Serialize,
         S: serde::Serializer,
     {
-        lines.as_ref().serialize(serializer)
+        shared.as_ref().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D>(deserializer: D) -> Result<Arc<Vec<String>>, D::Error>
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Arc<T>, D::Error>
     where
+        T: Deserialize<'de>,
         D: serde::Deserializer<'de>,
     {
-        Vec::deserialize(deserializer).map(Arc::new)
+        T::deserialize(deserializer).map(Arc::new)
     }
 }
 

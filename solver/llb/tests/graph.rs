@@ -34,7 +34,7 @@ fn exec(change: impl FnOnce(&mut Exec)) -> Op {
         devices: Vec::new(),
         ulimits: std::collections::BTreeMap::new(),
         cgroup_parent: None,
-        resources: Box::default(),
+        resources: Arc::default(),
         terms: llb::op::Terms::default(),
     };
     change(&mut exec);
@@ -64,7 +64,10 @@ fn what_the_spec_keeps_out_of_a_key_is_not_in_it() {
         exec(|exec| exec.unkeyed_env.push("http_proxy=x".to_owned())).digest(),
         plain
     );
-    assert_eq!(exec(|exec| exec.resources.memory = Some(1)).digest(), plain);
+    assert_eq!(
+        exec(|exec| Arc::make_mut(&mut exec.resources).memory = Some(1)).digest(),
+        plain
+    );
     assert_eq!(
         exec(|exec| exec.extra_hosts.values_mut().for_each(|it| it.push('2'))).digest(),
         plain

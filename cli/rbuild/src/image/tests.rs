@@ -21,7 +21,7 @@ fn fixture() -> Fixture {
         let entry = |created_by: &str, empty_layer| History {
             created: Some(created),
             created_by: created_by.to_owned(),
-            comment: "buildkit.dockerfile.v0".to_owned(),
+            comment: "buildkit.dockerfile.v0".into(),
             empty_layer,
             ..History::default()
         };

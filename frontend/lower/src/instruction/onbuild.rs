@@ -22,7 +22,7 @@ fn check(trigger: &Instruction) -> Result<(), PlanErrorKind> {
     match trigger.kind {
         InstructionKind::OnBuild { .. } => Err(PlanErrorKind::TriggerChain),
         InstructionKind::From { .. } | InstructionKind::Maintainer(_) => Err(
-            PlanErrorKind::TriggerKeyword(trigger.keyword.to_uppercase()),
+            PlanErrorKind::TriggerKeyword(trigger.keyword().to_uppercase()),
         ),
         _ => Ok(()),
     }

@@ -24,20 +24,16 @@ pub(super) fn lower(
     step: &Step<'_>,
 ) -> Result<(), PlanError> {
     let InstructionKind::Run {
-        mounts,
-        network,
-        security,
-        devices,
-        terms,
+        flags,
         command,
         heredocs,
     } = &step.instruction.kind
     else {
         return Ok(());
     };
-    let devices = lent(lowering, step, devices)?;
-    let mut taken = Mounts::new(state);
-    for flag in mounts {
+    let devices = lent(lowering, step, flags)?;
+    let mut taken = Mounts::new(state, flags.len());
+    for flag in flags.iter().filter(|it| it.name == "mount") {
         taken.add(lowering, state, step, flag)?;
     }
     let (args, summary) = arguments(lowering, state, &mut taken, command, heredocs);
@@ -46,10 +42,10 @@ pub(super) fn lower(
     }
     let text = format!("RUN {} # buildkit", history(state, &args));
     lowering.spend(state.env.size() + text.len(), step.span)?;
-    let held = Held::of(lowering, step, network, security)?;
+    let held = Held::of(lowering, step, flags)?;
     let mut exec = Exec {
         devices,
-        terms: terms::terms(lowering, step, terms)?,
+        terms: terms::terms(lowering, step, flags)?,
         ..exec(lowering, state, args, taken.mounts, held)
     };
     if !taken.env.is_empty() {
@@ -82,7 +78,8 @@ fn lent(
             ..device
         })
     };
-    flags.iter().map(one).collect()
+    let devices = flags.iter().filter(|it| it.name == "device");
+    devices.map(one).collect()
 }
 
 /// How the process is held.
@@ -93,25 +90,19 @@ struct Held {
 }
 
 impl Held {
-    fn of(
-        lowering: &Lowering<'_>,
-        step: &Step<'_>,
-        network: &Option<Flag>,
-        security: &Option<Flag>,
-    ) -> Result<Self, PlanError> {
+    fn of(lowering: &Lowering<'_>, step: &Step<'_>, flags: &[Flag]) -> Result<Self, PlanError> {
         let fail = |kind| Err(PlanError::at(step.span, kind));
-        let value = |flag: &Option<Flag>| {
-            flag.as_ref()
-                .map(|it| flags::value(it, step.span).map(str::to_owned))
-                .transpose()
+        let value = |name: &str| {
+            let flag = flags.iter().find(|it| it.name == name);
+            flag.map(|it| flags::value(it, step.span)).transpose()
         };
-        let network = match value(network)?.as_deref() {
+        let network = match value("network")? {
             None | Some("default") => lowering.options.network,
             Some("none") => Network::None,
             Some("host") => Network::Host,
             Some(other) => return fail(PlanErrorKind::NetworkMode(other.to_owned())),
         };
-        let security = match value(security)?.as_deref() {
+        let security = match value("security")? {
             None | Some("sandbox") => Security::Sandbox,
             Some("insecure") => Security::Insecure,
             Some(other) => return fail(PlanErrorKind::SecurityMode(other.to_owned())),
@@ -159,7 +150,7 @@ fn exec(
         devices: Vec::new(),
         ulimits: options.ulimits.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
-        resources: Box::new(options.resources.clone()),
+        resources: Arc::clone(&options.resources),
         terms: Terms::default(),
     }
 }
@@ -167,13 +158,13 @@ fn exec(
 /// The proxies among the build-args, in both spellings that programs look for. One that the
 /// Dockerfile declares is in the environment, and so in the key, as any other.
 fn proxies(lowering: &Lowering<'_>, env: &Env) -> Vec<String> {
+    let given = lowering.options.build_args.iter();
+    let mut given = given.filter(|(name, _)| scope::is_proxy(name)).peekable();
+    if given.peek().is_none() {
+        return Vec::new();
+    }
     let mut proxies = Env::default();
-    for (name, value) in lowering
-        .options
-        .build_args
-        .iter()
-        .filter(|(name, _)| scope::is_proxy(name))
-    {
+    for (name, value) in given {
         for name in [name.to_uppercase(), name.to_lowercase()] {
             if env.get(&name).is_none() {
                 proxies.set(&name, value);

@@ -30,8 +30,9 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    /// The root file system of `state`, whose changes are kept.
-    pub(super) fn new(state: &State) -> Self {
+    /// The root file system of `state`, whose changes are kept; there is room for as many others as
+    /// `others` says.
+    pub(super) fn new(state: &State, others: usize) -> Self {
         let root = Mount {
             target: "/".to_owned(),
             kind: MountKind::Bind {
@@ -41,9 +42,11 @@ impl Mounts {
             read_only: false,
             output: true,
         };
+        let mut mounts = Vec::with_capacity(1 + others);
+        mounts.push(root);
         Self {
             inputs: state.root.into_iter().collect(),
-            mounts: vec![root],
+            mounts,
             env: Vec::new(),
             agents: 0,
         }

@@ -13,21 +13,24 @@ use crate::lowering::Lowering;
 use crate::state::Step;
 use crate::{PlanError, PlanErrorKind, flags};
 
+/// The flags that no other frontend has.
+const NAMES: &[&str] = &["retry", "timeout", "cache-ttl"];
+
 const MOST_RETRIES: u32 = 100;
 
 pub(super) fn terms(
     lowering: &Lowering<'_>,
     step: &Step<'_>,
-    written: &[Flag],
+    flags: &[Flag],
 ) -> Result<Terms, PlanError> {
     let mut terms = Terms::default();
-    for flag in written {
+    for flag in flags.iter().filter(|it| NAMES.contains(&it.name)) {
         let refuse = |kind| Err(PlanError::at(step.span, kind));
         if !lowering.labs {
-            return refuse(PlanErrorKind::OwnFlag(flag.name.clone()));
+            return refuse(PlanErrorKind::OwnFlag(flag.name.to_owned()));
         }
         let value = flags::value(flag, step.span)?;
-        match flag.name.as_str() {
+        match flag.name {
             "retry" => match value.parse() {
                 Ok(number) if number <= MOST_RETRIES => terms.retry = number,
                 _ => return refuse(PlanErrorKind::Retries(value.to_owned())),
@@ -41,7 +44,7 @@ pub(super) fn terms(
 
 fn time(flag: &Flag, text: &str, step: &Step<'_>) -> Result<Duration, PlanError> {
     let refuse = |source| {
-        let flag = flag.name.clone();
+        let flag = flag.name.to_owned();
         PlanError::at(step.span, PlanErrorKind::RunTime { flag, source })
     };
     // Go's durations end with hours; a time to live is most often days.

@@ -127,6 +127,9 @@ pub(super) fn lower(
         Some(root) => Vertex::linked(root, attributes),
         None => Vertex::on(state.root, attributes),
     };
+    vertex
+        .actions
+        .reserve_exact(transferred.paths.sources.len());
     for (position, source) in transferred.paths.sources.iter().enumerate() {
         let remote = transferred.remotes.get(&position);
         let change = match (source, remote) {

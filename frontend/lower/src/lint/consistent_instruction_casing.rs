@@ -12,18 +12,18 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
             .iter()
             .flat_map(|it| [it.from].into_iter().chain(it.instructions))
     };
-    let count = |is: fn(&str) -> bool| instructions().filter(|it| is(&it.keyword)).count();
+    let count = |is: fn(&str) -> bool| instructions().filter(|it| is(it.keyword())).count();
     let majority = if count(is_lower) > count(is_upper) {
         "lowercase"
     } else {
         "uppercase"
     };
     let differs = |it: &&Instruction| match majority {
-        "lowercase" => !is_lower(&it.keyword),
-        _ => !is_upper(&it.keyword),
+        "lowercase" => !is_lower(it.keyword()),
+        _ => !is_upper(it.keyword()),
     };
     for instruction in instructions().filter(differs) {
-        let keyword = &instruction.keyword;
+        let keyword = instruction.keyword();
         let message = format!(
             "Command '{keyword}' should match the case of the command majority ({majority})"
         );
@@ -32,9 +32,9 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
 }
 
 fn is_upper(word: &str) -> bool {
-    word.to_uppercase() == word
+    !word.contains(char::is_lowercase)
 }
 
 fn is_lower(word: &str) -> bool {
-    word.to_lowercase() == word
+    !word.contains(char::is_uppercase)
 }

@@ -5,7 +5,7 @@ use crate::stage::Declarations;
 
 pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
     for stage in &declared.stages {
-        let from = stage.from.keyword.as_str();
+        let from = stage.from.keyword();
         let Some(keyword) = stage.as_keyword.filter(|it| !are_alike(from, it)) else {
             continue;
         };

@@ -11,7 +11,7 @@ pub(crate) fn json_args_recommended(
     step: &Step<'_>,
     command: &Command,
 ) {
-    let keyword = &step.instruction.keyword;
+    let keyword = step.instruction.keyword();
     // Who sets a SHELL wants one.
     if matches!(command, Command::Shell(_)) && state.image.config.shell.is_empty() {
         let message = format!(

@@ -11,7 +11,7 @@ pub(super) fn check(instruction: &Instruction, lint: &mut Lint) {
     if !pairs.legacy {
         return;
     }
-    let keyword = &instruction.keyword;
+    let keyword = instruction.keyword();
     let message = format!(
         "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
     );

@@ -11,7 +11,7 @@ pub(crate) fn multiple_instructions_disallowed(
     before: Option<Span>,
 ) {
     let Some(before) = before else { return };
-    let keyword = &step.instruction.keyword;
+    let keyword = step.instruction.keyword();
     let message = format!(
         "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
     );

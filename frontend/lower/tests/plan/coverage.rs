@@ -560,11 +560,7 @@ fn instruction(it: &Instruction, stages: &mut BTreeSet<String>, parts: &mut Part
         InstructionKind::Env(pairs) => pairs_of("ENV", pairs, add),
         InstructionKind::Label(pairs) => pairs_of("LABEL", pairs, add),
         InstructionKind::Run {
-            mounts,
-            network,
-            security,
-            devices,
-            terms,
+            flags,
             command,
             heredocs,
         } => {
@@ -583,13 +579,15 @@ fn instruction(it: &Instruction, stages: &mut BTreeSet<String>, parts: &mut Part
                     },
                 );
             }
-            for flag in network.iter().chain(security) {
-                add("RUN", &format!("--{}={}", flag.name, value(flag)));
+            for flag in flags {
+                match flag.name {
+                    "mount" => mount(value(flag), &mut add),
+                    "network" | "security" => {
+                        add("RUN", &format!("--{}={}", flag.name, value(flag)));
+                    }
+                    name => add("RUN", &format!("--{name}")),
+                }
             }
-            for flag in devices.iter().chain(terms) {
-                add("RUN", &format!("--{}", flag.name));
-            }
-            mounts.iter().for_each(|it| mount(value(it), &mut add));
         }
         InstructionKind::Cmd(command) => command_of("CMD", command, true, &mut add),
         InstructionKind::Entrypoint(command) => command_of("ENTRYPOINT", command, true, &mut add),
@@ -735,13 +733,13 @@ fn mount(spec: &str, add: &mut impl FnMut(&'static str, &str)) {
 }
 
 fn trigger_of(trigger: &Instruction, add: &mut impl FnMut(&'static str, &str)) {
-    add("ONBUILD", &trigger.keyword.to_uppercase());
+    add("ONBUILD", &trigger.keyword().to_uppercase());
     match &trigger.kind {
         InstructionKind::Copy(it) if it.flags.iter().any(|it| it.name == "from") => {
             add("ONBUILD", "COPY --from");
         }
-        InstructionKind::Run { mounts, .. }
-            if mounts.iter().any(|it| value(it).contains("from=")) =>
+        InstructionKind::Run { flags, .. }
+            if flags.iter().any(|it| value(it).contains("from=")) =>
         {
             add("ONBUILD", "RUN --mount=from");
         }

@@ -30,7 +30,7 @@ fn run(text: &str) -> Exec {
         devices: Vec::new(),
         ulimits: BTreeMap::new(),
         cgroup_parent: None,
-        resources: Box::default(),
+        resources: Arc::default(),
         terms: llb::op::Terms::default(),
     }
 }
@@ -191,7 +191,10 @@ fn a_run_says_what_of_it_changed() {
             |exec| exec.cgroup_parent = Some("/builds".into()),
             &["--cgroup-parent nothing -> /builds"],
         ),
-        (|exec| exec.resources.memory = Some(1), &[]),
+        (
+            |exec| Arc::make_mut(&mut exec.resources).memory = Some(1),
+            &[],
+        ),
         (
             |exec| drop(exec.extra_hosts.insert("db".into(), "10.0.0.1".into())),
             &["--add-host nothing -> db"],

@@ -45,7 +45,7 @@ pub(super) fn exec(text: &str, modulus: u64, mounts: &[(usize, &str)]) -> Op {
         devices: Vec::new(),
         ulimits: BTreeMap::new(),
         cgroup_parent: None,
-        resources: Box::default(),
+        resources: Arc::default(),
         terms: llb::op::Terms::default(),
     })
 }
