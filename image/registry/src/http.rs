@@ -4,10 +4,11 @@ mod guard;
 mod socket;
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use hickory_resolver::net::NetError;
 use ureq::config::Config;
 use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -78,6 +79,15 @@ pub enum HttpError {
     /// Nobody listens, or there is no such server: trying again soon helps nothing.
     #[error("cannot reach `{host}`: {why}")]
     Absent {
+        /// Which server.
+        host: String,
+        /// What happened.
+        why: String,
+    },
+    /// No name server says where the server is. Each was asked more than once already: trying again
+    /// soon helps nothing.
+    #[error("cannot look up `{host}`: {why}")]
+    Unknown {
         /// Which server.
         host: String,
         /// What happened.
@@ -435,20 +445,20 @@ impl Http {
 
 fn failure(url: &Url, error: &ureq::Error) -> HttpError {
     let host = url.host_str().unwrap_or_default().to_owned();
-    let why = error.to_string();
-    match is_absent(error) {
-        true => HttpError::Absent { host, why },
-        false if why.contains("certificate") => HttpError::Untrusted { host, why },
-        false => HttpError::Unreachable { host, why },
-    }
-}
-
-/// Whether there is nobody to speak to.
-fn is_absent(error: &ureq::Error) -> bool {
+    // What these two hold says enough.
+    let why = match error {
+        ureq::Error::Io(cause) => cause.to_string(),
+        ureq::Error::Other(cause) => cause.to_string(),
+        other => other.to_string(),
+    };
     match error {
-        ureq::Error::HostNotFound => true,
-        ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
-        _ => false,
+        ureq::Error::HostNotFound => HttpError::Absent { host, why },
+        ureq::Error::Io(cause) if cause.kind() == ErrorKind::ConnectionRefused => {
+            HttpError::Absent { host, why }
+        }
+        ureq::Error::Other(cause) if cause.is::<LookUpError>() => HttpError::Unknown { host, why },
+        _ if why.contains("certificate") => HttpError::Untrusted { host, why },
+        _ => HttpError::Unreachable { host, why },
     }
 }
 
@@ -502,7 +512,8 @@ impl Resolver for Dns {
             }
             return Err(ureq::Error::HostNotFound);
         }
-        let addresses = look_up(host, *timeout.after).map_err(ureq::Error::Io)?;
+        let addresses =
+            look_up(host, *timeout.after).map_err(|error| ureq::Error::Other(error.into()))?;
         let let_through = |it: &IpAddr| self.0.lets_address(*it);
         for address in addresses.into_iter().filter(let_through).take(16) {
             found.push(SocketAddr::new(address, port));
@@ -515,20 +526,41 @@ impl Resolver for Dns {
     }
 }
 
-fn look_up(host: &str, timeout: Duration) -> std::io::Result<Vec<IpAddr>> {
+/// Why nobody says where a server is.
+#[derive(Debug, thiserror::Error)]
+enum LookUpError {
+    #[error("no name server is known: /etc/resolv.conf: {0}")]
+    NoServer(String),
+    #[error("no name server can be reached")]
+    Unreachable,
+    #[error("no name server answers")]
+    Silent,
+    #[error("{0}")]
+    Failed(NetError),
+    #[error("{0}")]
+    Runtime(std::io::Error),
+}
+
+/// The addresses of `host`; none if nobody has that name.
+fn look_up(host: &str, timeout: Duration) -> Result<Vec<IpAddr>, LookUpError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(LookUpError::Runtime)?;
     runtime.block_on(async {
         let resolver = hickory_resolver::TokioResolver::builder_tokio()
             .and_then(hickory_resolver::ResolverBuilder::build)
-            .map_err(std::io::Error::other)?;
+            .map_err(|error| match error {
+                NetError::Io(error) => LookUpError::NoServer(error.to_string()),
+                other => LookUpError::NoServer(other.to_string()),
+            })?;
         let answer = tokio::time::timeout(timeout, resolver.lookup_ip(host)).await;
         match answer {
-            // Nobody has that name, which is an answer.
+            Ok(Ok(found)) => Ok(found.iter().collect()),
             Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Ok(Vec::new()),
-            Ok(answer) => Ok(answer.map_err(std::io::Error::other)?.iter().collect()),
-            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+            Ok(Err(NetError::NoConnections)) => Err(LookUpError::Unreachable),
+            Ok(Err(NetError::Timeout)) | Err(_) => Err(LookUpError::Silent),
+            Ok(Err(error)) => Err(LookUpError::Failed(error)),
         }
     })
 }
