@@ -6,9 +6,12 @@ use kit::rbuild::{Output, Rbuild, run};
 use super::archives::{SAID, saved};
 use super::rbuild;
 
+/// Runs a container in podman, as far as a machine like a build server's lets it.
+pub(super) const PODMAN: &str = "podman --cgroup-manager cgroupfs --runtime runc run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096";
+
 /// An rbuild and the variables by which the engines' own programs find them.
-struct Beside {
-    rbuild: Rbuild,
+pub(super) struct Beside {
+    pub(super) rbuild: Rbuild,
     variables: Vec<(&'static str, String)>,
 }
 
@@ -21,19 +24,19 @@ impl Beside {
         }
     }
 
-    fn run(&self, line: &str) -> Output {
+    pub(super) fn run(&self, line: &str) -> Output {
         let mut command = self.rbuild.shell(line);
         run(command.envs(self.variables.iter().map(|(name, value)| (name, value))))
     }
 
     /// What a line says that ends well.
-    fn said(&self, line: &str) -> String {
+    pub(super) fn said(&self, line: &str) -> String {
         self.run(line).success().stdout
     }
 }
 
 /// Podman with a storage of its own.
-fn podman() -> Beside {
+pub(super) fn podman() -> Beside {
     let rbuild = saved();
     let storage = format!(
         "[storage]\ndriver = \"vfs\"\ngraphroot = \"{0}/g\"\nrunroot = \"{0}/r\"\n",
@@ -182,7 +185,7 @@ fn podman_is_given_only_the_layers_that_it_lacks_as_root() {
     let ways = Ways {
         transport: "containers-storage",
         output: "podman",
-        run: "podman --cgroup-manager cgroupfs --runtime runc run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 \"$@\"".to_owned(),
+        run: format!("{PODMAN} \"$@\""),
     };
     check_straight_in(&beside, &ways);
     let images = "podman images --format '{{.Repository}}:{{.Tag}}' | sort";

@@ -13,6 +13,7 @@ mod endings;
 mod engines;
 mod hits;
 mod hostile;
+mod inside;
 mod journeys;
 mod limits;
 mod platforms;
