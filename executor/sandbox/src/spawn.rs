@@ -96,8 +96,8 @@ pub enum SpawnError {
     },
 }
 
-/// What helps in a container that lets rbuild have a user namespace and then not use it.
-const CONFINED: &str = "rbuild is in a container that allows too little: start that with `--privileged`, or with \
+/// What helps in a container that does not let rbuild have a user namespace, or not use it.
+pub(crate) const CONFINED: &str = "rbuild is in a container that allows too little: start that with `--privileged`, or with \
     `--security-opt seccomp=unconfined` and `--security-opt unmask=ALL` (podman; docker calls the second \
     `systempaths=unconfined`)";
 

@@ -9,6 +9,9 @@ use super::rbuild;
 /// Runs a container in podman, as far as a machine like a build server's lets it.
 pub(super) const PODMAN: &str = "podman --cgroup-manager cgroupfs --runtime runc run --rm --network none --ulimit nofile=1024:1024 --ulimit nproc=4096:4096";
 
+/// Runs a container in docker.
+pub(super) const DOCKER: &str = "docker run --rm --network none";
+
 /// An rbuild and the variables by which the engines' own programs find them.
 pub(super) struct Beside {
     pub(super) rbuild: Rbuild,
@@ -50,7 +53,7 @@ pub(super) fn podman() -> Beside {
     }
 }
 
-fn docker(docker: &Docker) -> Beside {
+pub(super) fn docker(docker: &Docker) -> Beside {
     let config = ("DOCKER_CONFIG", "/nowhere".to_owned());
     Beside::saved(&[("DOCKER_HOST", docker.host()), config])
 }
@@ -130,7 +133,7 @@ fn docker_is_given_only_the_layers_that_it_lacks_as_root() {
     let ways = Ways {
         transport: "docker-daemon",
         output: "docker",
-        run: "docker run --rm --network none \"$@\"".to_owned(),
+        run: format!("{DOCKER} \"$@\""),
     };
     check_straight_in(&beside, &ways);
     let images = "docker images --format '{{.Repository}}:{{.Tag}}' | sort";

@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::io;
 
+use crate::spawn::CONFINED;
+
 /// Switches of the kernel: the file, the value that forbids, what it means, what helps.
 const SWITCHES: [(&str, &str, &str, &str); 3] = [
     (
@@ -57,6 +59,13 @@ fn explain(source: &io::Error, read: impl Fn(&str) -> Option<String>) -> Obstacl
     let forbids = |(file, value, ..): &(&str, &str, &str, &str)| {
         read(file).is_some_and(|it| it.trim() == *value)
     };
+    let is_refused = matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    if is_refused && is_filtered(&read) {
+        return Obstacle {
+            what: "a filter of system calls forbids user namespaces".to_owned(),
+            help: CONFINED,
+        };
+    }
     if let Some((_, _, what, help)) = SWITCHES.into_iter().find(|it| forbids(it)) {
         return Obstacle {
             what: what.to_owned(),
@@ -64,10 +73,9 @@ fn explain(source: &io::Error, read: impl Fn(&str) -> Option<String>) -> Obstacl
         };
     }
     match source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => Obstacle {
+        _ if is_refused => Obstacle {
             what: "a security policy forbids user namespaces".to_owned(),
-            help: "in a container: allow `unshare` and `mount` in its seccomp profile, or run rbuild \
-                   as root with CAP_SYS_ADMIN; else ask SELinux or AppArmor",
+            help: "ask SELinux or AppArmor, or run rbuild as root with CAP_SYS_ADMIN",
         },
         Some(libc::ENOSPC | libc::EUSERS) => Obstacle {
             what: "there are too many user namespaces, or they are nested too deeply".to_owned(),
@@ -78,6 +86,12 @@ fn explain(source: &io::Error, read: impl Fn(&str) -> Option<String>) -> Obstacl
             help: "the kernel needs CONFIG_USER_NS",
         },
     }
+}
+
+/// Whether a filter of system calls holds for this process, as it does in a container.
+fn is_filtered(read: impl Fn(&str) -> Option<String>) -> bool {
+    let status = read("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line == "Seccomp:\t2")
 }
 
 #[cfg(test)]
@@ -111,6 +125,24 @@ mod tests {
             "AppArmor restricts user namespaces; sysctl \
              kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for rbuild with \
              the rule `userns,`",
+        );
+    }
+
+    #[test]
+    fn in_a_container_its_flags_help() {
+        check(
+            libc::EPERM,
+            Some((
+                "self/status",
+                "Name:\trbuild\nSeccomp:\t2\nSeccomp_filters:\t1",
+            )),
+            &format!("a filter of system calls forbids user namespaces; {CONFINED}"),
+        );
+        check(
+            libc::EPERM,
+            Some(("self/status", "Name:\trbuild\nSeccomp:\t0")),
+            "a security policy forbids user namespaces; ask SELinux or AppArmor, or run rbuild as \
+             root with CAP_SYS_ADMIN",
         );
     }
 
