@@ -6,11 +6,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Rust's own installer puts cargo here, and a fresh shell may not know yet.
 command -v cargo >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
 
-target=${CARGO_TARGET_DIR:-$PWD/target}
-host=$(rustc -vV | sed -n 's/^host: //p')
-
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+command -v rustc >/dev/null || fail "there is no Rust on this machine: https://rustup.rs has it for you alone, without root"
+
+target=${CARGO_TARGET_DIR:-$PWD/target}
+host=$(rustc -vV | sed -n 's/^host: //p')
 
 # Runs a command as root, with our environment.
 as_root() {
