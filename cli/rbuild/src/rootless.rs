@@ -37,11 +37,12 @@ pub(crate) fn rung() -> Option<&'static Rung> {
     RUNG.get()
 }
 
-/// What to install so that there is more than one id, where there is one only.
+/// What helps where there is one id only.
 pub(crate) fn lacking() -> Option<String> {
     match RUNG.get() {
         Some(Rung::Single { reason }) => Some(format!(
-            "rbuild has a single user id here, so nothing can belong to anybody else: {reason}"
+            "rbuild has a single user id here, so nothing can belong to anybody else: {reason}; \
+             even so, `apt-get -o APT::Sandbox::User=root` installs what belongs to root alone"
         )),
         _ => None,
     }

@@ -195,6 +195,7 @@ fn alone_a_step_that_wants_to_be_somebody_else_fails_and_says_what_is_missing_as
     let failed = rbuild.run(["build", "."]).failure(1);
     contains(&failed, "chown: /a: Invalid argument");
     contains(&failed, hint);
+    contains(&failed, "APT::Sandbox::User=root");
 
     rbuild.write("Dockerfile", "FROM busybox\nUSER user\nRUN id\n");
     let failed = rbuild.run(["build", "."]).failure(1);
