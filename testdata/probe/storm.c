@@ -177,6 +177,9 @@ static int run_and_end(int number, useconds_t after, char **command) {
         execvp(*command, command);
         _exit(127);
     }
+    // To -1, the signal would go to everybody.
+    if (child < 0)
+        return 126;
     usleep(after);
     kill(child, number);
     int status;
