@@ -46,11 +46,7 @@ impl<'a> Flags<'a> {
 
     /// What stands behind each `--name=`.
     pub(crate) fn texts(&self, name: &str) -> Result<Vec<&'a str>, PlanError> {
-        self.flags
-            .iter()
-            .filter(|it| it.name == name)
-            .map(|it| value(it, self.span))
-            .collect()
+        texts(self.flags, name, self.span).collect()
     }
 
     /// Whether the switch `--name` is on; `None` where it is not written.
@@ -70,6 +66,16 @@ impl<'a> Flags<'a> {
         };
         Err(PlanError::at(self.span, kind))
     }
+}
+
+/// What stands behind each `--name=` among `flags`.
+pub(crate) fn texts<'a>(
+    flags: &'a [Flag],
+    name: &str,
+    span: Span,
+) -> impl Iterator<Item = Result<&'a str, PlanError>> {
+    let named = flags.iter().filter(move |it| it.name == name);
+    named.map(move |it| value(it, span))
 }
 
 /// What stands behind the `=` of a flag that must have one.

@@ -200,6 +200,16 @@ pub(crate) fn check_file(declared: &Declarations<'_>, lint: &mut Lint) {
     }
 }
 
+/// Whether a keyword is in capitals.
+fn is_upper(word: &str) -> bool {
+    !word.contains(char::is_lowercase)
+}
+
+/// Whether a keyword is without capitals.
+fn is_lower(word: &str) -> bool {
+    !word.contains(char::is_uppercase)
+}
+
 /// A warning that belongs to no rule.
 pub(crate) fn unnamed(message: String, span: Option<Span>) -> Warning {
     Warning {

@@ -146,7 +146,6 @@ impl<'a> Lowering<'a> {
 
     /// The plan of stage `target`, after [`Self::run`].
     pub(crate) fn finish(&mut self, target: usize) -> Result<Plan, PlanError> {
-        self.stage(target)?;
         let state = self.done[target].take().expect("it is lowered");
         let state = state.finished();
         let mut image = state.image;

@@ -33,8 +33,8 @@ pub(super) fn lower(
     };
     let devices = lent(lowering, step, flags)?;
     let mut taken = Mounts::new(state, flags.len());
-    for flag in flags.iter().filter(|it| it.name == "mount") {
-        taken.add(lowering, state, step, flag)?;
+    for text in flags::texts(flags, "mount", step.span) {
+        taken.add(lowering, state, step, text?)?;
     }
     let (args, summary) = arguments(lowering, state, &mut taken, command, heredocs);
     if args.iter().all(String::is_empty) {
@@ -65,9 +65,8 @@ fn lent(
     flags: &[Flag],
 ) -> Result<Vec<Device>, PlanError> {
     let fail = |kind| PlanError::at(step.span, kind);
-    let one = |flag: &Flag| {
-        let text = flags::value(flag, step.span)?;
-        let device = device::read(text).map_err(|error| fail(error.into()))?;
+    let one = |text: Result<&str, PlanError>| {
+        let device = device::read(text?).map_err(|error| fail(error.into()))?;
         let refusal = || PlanErrorKind::NotAllowed {
             entitlement: format!("device={}", device.name),
             what: format!("RUN --device={}", device.name),
@@ -78,8 +77,7 @@ fn lent(
             ..device
         })
     };
-    let devices = flags.iter().filter(|it| it.name == "device");
-    devices.map(one).collect()
+    flags::texts(flags, "device", step.span).map(one).collect()
 }
 
 /// How the process is held.
@@ -92,10 +90,7 @@ struct Held {
 impl Held {
     fn of(lowering: &Lowering<'_>, step: &Step<'_>, flags: &[Flag]) -> Result<Self, PlanError> {
         let fail = |kind| Err(PlanError::at(step.span, kind));
-        let value = |name: &str| {
-            let flag = flags.iter().find(|it| it.name == name);
-            flag.map(|it| flags::value(it, step.span)).transpose()
-        };
+        let value = |name| flags::texts(flags, name, step.span).next().transpose();
         let network = match value("network")? {
             None | Some("default") => lowering.options.network,
             Some("none") => Network::None,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use dockerfile_parser::{Flag, words};
+use dockerfile_parser::words;
 use llb::Input;
 use llb::op::{Mount, MountKind, Sharing};
 
@@ -10,7 +10,7 @@ use super::from::root_of;
 use crate::lowering::Lowering;
 use crate::mount::{self, Kind, MountError};
 use crate::state::{State, Step};
-use crate::{PlanError, PlanErrorKind, flags, path};
+use crate::{PlanError, PlanErrorKind, path};
 
 const CACHE_MODE: u32 = 0o755;
 const SECRET_MODE: u32 = 0o400;
@@ -69,9 +69,8 @@ impl Mounts {
         lowering: &mut Lowering<'_>,
         state: &State,
         step: &Step<'_>,
-        flag: &Flag,
+        text: &str,
     ) -> Result<(), PlanError> {
-        let text = flags::value(flag, step.span)?;
         let fail = |error| PlanError::at(step.span, PlanErrorKind::Mount(error));
         let mut fields = mount::fields(text).map_err(fail)?;
         for field in &mut fields {

@@ -2,7 +2,7 @@
 
 use dockerfile_parser::Instruction;
 
-use super::Lint;
+use super::{Lint, is_lower, is_upper};
 use crate::stage::Declarations;
 
 pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
@@ -29,12 +29,4 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
         );
         lint.warn("ConsistentInstructionCasing", instruction.span, message);
     }
-}
-
-fn is_upper(word: &str) -> bool {
-    !word.contains(char::is_lowercase)
-}
-
-fn is_lower(word: &str) -> bool {
-    !word.contains(char::is_uppercase)
 }

@@ -1,6 +1,6 @@
 //! `FROM x as y`: the two keywords should be written alike.
 
-use super::Lint;
+use super::{Lint, is_lower, is_upper};
 use crate::stage::Declarations;
 
 pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
@@ -16,8 +16,6 @@ pub(super) fn check(declared: &Declarations<'_>, lint: &mut Lint) {
 
 /// Both in capitals or both without; a mixed one is another rule's business.
 fn are_alike(from: &str, keyword: &str) -> bool {
-    let is_upper = |it: &str| it.to_uppercase() == it;
-    let is_lower = |it: &str| it.to_lowercase() == it;
     match (is_upper(from), is_lower(from)) {
         (true, _) => is_upper(keyword),
         (_, true) => is_lower(keyword),
